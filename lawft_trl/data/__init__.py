@@ -1,0 +1,1 @@
+"""Questions, splits, prompts and rows. Nothing here imports torch."""

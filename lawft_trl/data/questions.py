@@ -1,0 +1,181 @@
+"""The `Question` record: one four-choice legal question, whatever its source."""
+
+import dataclasses
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lawft_trl.errors import InputError
+
+LETTERS = ("a", "b", "c", "d")
+
+# A Latin square: over the four orders every choice stands once at every letter, so a preference of the model for a
+# letter adds the same amount to every choice and cancels in the mean. `"bcda"`: the choice called b is shown at a.
+ORDERS = ("abcd", "bcda", "cdab", "dabc")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """One four-choice question.
+
+    Attributes:
+        id: unique within its data set.
+        law: what the split is stratified by, e.g. `"借地借家法"`.
+        question: the question alone, without choices or instructions.
+        choices: the text of each choice under its letter `a`..`d`.
+        answer: the gold letter.
+        statutes: the passages that decide the question, each with its own headings.
+        references: addresses or identifiers of the sources.
+        group: equal for questions that share statute text; a group is never divided between two splits.
+    """
+
+    id: str
+    law: str
+    question: str
+    choices: dict[str, str]
+    answer: str
+    statutes: tuple[str, ...] = ()
+    references: tuple[str, ...] = ()
+    group: str = ""
+
+    def in_order(self, order: str) -> "Question":
+        """The same question with its choices moved; `order[i]` is the choice shown at the i-th letter."""
+        choices = {letter: self.choices[shown] for letter, shown in zip(LETTERS, order, strict=True)}
+        return dataclasses.replace(self, choices=choices, answer=LETTERS[order.index(self.answer)])
+
+
+def question_problems(record: object) -> list[str]:
+    """What keeps a parsed JSON value from being a question; an empty list when nothing does."""
+    if not isinstance(record, dict):
+        return [f"expected an object, found {type(record).__name__}"]
+    problems = []
+    for key in ("id", "law", "question", "answer"):
+        value = record.get(key)
+        if not isinstance(value, str) or not value.strip():
+            problems.append(f"`{key}`: expected a non-empty string, found {_shown(value)}")
+    problems += choice_problems(record.get("choices"), record.get("answer"))
+    for key in ("statutes", "references"):
+        value = record.get(key, [])
+        if not isinstance(value, list) or not all(isinstance(item, str) and item.strip() for item in value):
+            problems.append(f"`{key}`: expected a list of non-empty strings, found {_shown(value)}")
+    if not isinstance(record.get("group", ""), str):
+        problems.append(f"`group`: expected a string, found {_shown(record['group'])}")
+    known = {field.name for field in dataclasses.fields(Question)}
+    problems += [f"`{key}`: unknown key; a question has {', '.join(sorted(known))}" for key in sorted(set(record) - known)]
+    return problems
+
+
+def choice_problems(choices: object, answer: object) -> list[str]:
+    """Faults of the four choices and the gold letter."""
+    if not isinstance(choices, dict) or set(choices) != set(LETTERS):
+        found = ", ".join(map(str, choices)) if isinstance(choices, dict) else _shown(choices)
+        return [f"`choices`: expected exactly the letters a, b, c, d, found {found}"]
+    problems = [
+        f"`choices.{letter}`: expected a non-empty string, found {_shown(choices[letter])}"
+        for letter in LETTERS
+        if not isinstance(choices[letter], str) or not choices[letter].strip()
+    ]
+    if not problems and len({choices[letter].strip() for letter in LETTERS}) < len(LETTERS):
+        problems.append("`choices`: two choices have the same text, so the answer is not unique")
+    if answer not in LETTERS:
+        problems.append(f"`answer`: expected one of a, b, c, d, found {_shown(answer)}")
+    return problems
+
+
+def read_questions(path: Path) -> list[Question]:
+    """Reads and validates JSONL, one question a line.
+
+    Raises:
+        InputError: with every faulty line.
+    """
+    questions, problems, first_line = [], [], {}
+    for number, record in read_jsonl(path):
+        faults = question_problems(record)
+        if not faults and record["id"] in first_line:
+            faults = [f"`id`: {record['id']!r} was already used on line {first_line[record['id']]}"]
+        if faults:
+            problems += [f"{path}:{number}: {fault}" for fault in faults]
+            continue
+        first_line[record["id"]] = number
+        questions.append(
+            Question(**{**record, "statutes": tuple(record.get("statutes", ())), "references": tuple(record.get("references", ()))})
+        )
+    if problems:
+        raise InputError(f"{path}: {len(problems)} error(s) in the questions", problems)
+    return questions
+
+
+def write_questions(path: Path, questions: Iterable[Question]) -> None:
+    """Writes questions as JSONL, the form `read_questions` reads."""
+    lines = [json.dumps(dataclasses.asdict(question), ensure_ascii=False) for question in questions]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def read_text(path: Path) -> str:
+    """The text of a UTF-8 file; a missing file or another encoding is an `InputError` that names the mend."""
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file (looked in {path.parent.resolve()})") from None
+    except IsADirectoryError:
+        raise InputError(f"{path}: this is a folder; a file is expected") from None
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{path}: not UTF-8 (byte {error.start} is 0x{error.object[error.start]:02x}); "
+            f"if it is Shift-JIS, convert it: iconv -f CP932 -t UTF-8 {path} > {path.stem}.utf8{path.suffix}"
+        ) from None
+
+
+def read_jsonl(path: Path) -> list[tuple[int, object]]:
+    """`(line number, value)` of every non-blank line of a JSONL file.
+
+    Raises:
+        InputError: for a missing or empty file, another encoding, or lines that are not JSON.
+    """
+    records, problems = [], []
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            records.append((number, json.loads(line)))
+        except json.JSONDecodeError as error:
+            problems.append(f"{path}:{number}: not JSON: {error.msg} at column {error.colno}: {line.strip()[:60]!r}")
+    if problems:
+        raise InputError(f"{path}: {len(problems)} line(s) are not JSON; each line must be one whole object", problems)
+    if not records:
+        raise InputError(f"{path}: the file is empty; one JSON object a line is expected")
+    return records
+
+
+def shared_passage_groups(statutes: Sequence[Iterable[str]], prefix: str) -> list[str]:
+    """Names a group for every question so that two questions with a key in common have the same group.
+
+    Args:
+        statutes: for every question the keys of what it rests on (an article, a passage text). A question without
+            keys is a group of its own.
+        prefix: what group names start with.
+
+    Returns:
+        One group name per question, numbered in the order of first appearance.
+    """
+    parent = list(range(len(statutes)))
+
+    def root(index: int) -> int:
+        while parent[index] != index:
+            parent[index] = parent[parent[index]]
+            index = parent[index]
+        return index
+
+    first_with = {}
+    for index, keys in enumerate(statutes):
+        for key in keys:
+            parent[root(index)] = root(first_with.setdefault(key, index))
+    names = {}
+    return [names.setdefault(root(index), f"{prefix}{len(names) + 1:03d}") for index in range(len(statutes))]
+
+
+def _shown(value: object) -> str:
+    """A value as an error message shows it: its JSON, cut to one short line."""
+    text = "nothing" if value is None else json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,237 @@
+"""Rows: what a model is trained and scored on, one JSON object a line."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from lawft_trl.data.prompts import Answer, build_messages
+from lawft_trl.data.questions import LETTERS, Question, choice_problems, read_jsonl
+from lawft_trl.errors import InputError
+
+_ROLES = ("system", "user", "assistant")
+_FORMS = '{"input", "output", "meta"}, {"prompt", "completion"} or {"messages"}'
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One prompt and the output that is to be learned.
+
+    Attributes:
+        prompt: chat messages up to the assistant's turn, with the system message if there is one.
+        output: the assistant's turn.
+        meta: what the file says about the row; `{}` where it says nothing.
+        source: where it was read, `"train.jsonl:12"`.
+    """
+
+    prompt: tuple[dict[str, str], ...]
+    output: str
+    meta: dict[str, Any] = field(default_factory=dict)
+    source: str
+
+    @property
+    def id(self) -> str:
+        """The question's id (equal for its permuted copies), or the place of a row that has none."""
+        return str(self.meta.get("id", self.source))
+
+    @property
+    def gold(self) -> str | None:
+        """The gold letter, from `meta.correct` or from an output that is just a letter."""
+        letter = self.meta.get("correct", self.output.strip())
+        return letter if letter in LETTERS else None
+
+
+def question_to_record(
+    question: Question, *, answer: Answer, use_context: bool, dataset: str, source_file: str, order: str = "abcd"
+) -> dict[str, Any]:
+    """A question as a row record, its choices in `order`; `answer` must be `"direct"`, whose output is the letter."""
+    shown = question.in_order(order)
+    statutes = list(question.statutes) if use_context else []
+    messages = build_messages(shown, answer=answer, statutes=statutes)
+    return {
+        "input": messages[-1]["content"],
+        "output": shown.answer,
+        "meta": {
+            "id": question.id,
+            "dataset": dataset,
+            "mode": answer,
+            "correct": shown.answer,
+            "use_context": use_context,
+            "top_k": len(statutes),
+            "retriever_type": "gold" if use_context else "none",
+            "question": question.question,
+            "choices": shown.choices,
+            "source_file": source_file,
+            "law": question.law,
+            "group": question.group,
+            "order": order,
+            "statutes": statutes,
+        },
+    }
+
+
+def row_question(row: Row) -> Question | None:
+    """The question a row was rendered from, if rendering it again gives the row's prompt to the letter; else `None`.
+
+    Only such a row may be shown with its choices in another order or with fewer statutes.
+    """
+    meta, system = row.meta, row.prompt[0]["content"] if row.prompt[0]["role"] == "system" else None
+    needed = (meta.get("question"), meta.get("choices"), meta.get("statutes", []))
+    if not isinstance(needed[0], str) or choice_problems(needed[1], row.gold) or not isinstance(needed[2], list):
+        return None
+    question = Question(
+        id=row.id,
+        law=str(meta.get("law", "")),
+        question=needed[0],
+        choices={letter: needed[1][letter] for letter in LETTERS},
+        answer=row.gold,
+        statutes=tuple(needed[2]),
+        group=str(meta.get("group", "")),
+    )
+    mode = meta.get("mode", "direct")
+    if mode not in ("direct", "cot"):
+        return None
+    return question if build_messages(question, answer=mode, statutes=question.statutes, system=system) == list(row.prompt) else None
+
+
+def read_rows(path: Path, *, system: str | None = None) -> list[Row]:
+    """Reads and validates a file of rows in any accepted form.
+
+    Args:
+        path: JSONL; a row of `messages` becomes one row per assistant turn.
+        system: text of the system message for rows that have none of their own.
+
+    Raises:
+        InputError: with every faulty line.
+    """
+    rows, problems = [], []
+    for number, record in read_jsonl(path):
+        source = f"{path}:{number}"
+        faults = record_problems(record)
+        if faults:
+            problems += [f"{source}: {fault}" for fault in faults]
+            continue
+        for prompt, output in _turns(record):
+            if system is not None and prompt[0]["role"] != "system":
+                prompt = [{"role": "system", "content": system}, *prompt]
+            rows.append(Row(prompt=tuple(prompt), output=output, meta=record.get("meta", {}), source=source))
+    if problems:
+        raise InputError(f"{path}: {len(problems)} error(s) in the rows", problems)
+    problems = _repeated(rows)
+    if problems:
+        raise InputError(f"{path}: {len(problems)} row(s) stand there twice", problems)
+    return rows
+
+
+def record_problems(record: object) -> list[str]:
+    """What keeps a parsed JSON value from being a row; an empty list when nothing does."""
+    if not isinstance(record, dict):
+        return [f"expected an object, found {type(record).__name__}"]
+    if "messages" in record:
+        return _message_problems(record["messages"], "messages", needs_answer=True)
+    meta = record.get("meta", {})
+    problems = [] if isinstance(meta, dict) else [f"`meta`: expected an object, found {type(meta).__name__}"]
+    if "input" in record or "output" in record:
+        keys = ("input", "output")
+    elif "prompt" in record or "completion" in record:
+        keys = ("prompt", "completion")
+    else:
+        return [f"expected {_FORMS}, found the keys {', '.join(sorted(record)) or '(none)'}"]
+    for key in keys:
+        value = record.get(key)
+        if key == "prompt" and isinstance(value, list):
+            problems += _message_problems(value, "prompt", needs_answer=False)
+        elif key == "completion" and isinstance(value, list):
+            if len(value) != 1 or not isinstance(value[0], dict) or value[0].get("role") != "assistant":
+                problems.append("`completion`: expected one message with the role assistant")
+            else:
+                problems += _message_problems(value, "completion", needs_answer=True)
+        elif not isinstance(value, str) or not value.strip():
+            problems.append(f"`{key}`: expected a non-empty string, found {value!r:.60}")
+    return problems if problems else _meta_problems(meta, record)
+
+
+def _meta_problems(meta: dict[str, Any], record: dict[str, Any]) -> list[str]:
+    """Faults of the parts of `meta` that this project reads; a part that is absent is no fault."""
+    problems = []
+    if isinstance(meta.get("choices"), dict):
+        problems += [f"meta.{fault}" for fault in choice_problems(meta["choices"], meta.get("correct", "a"))]
+    elif "correct" in meta and meta["correct"] not in LETTERS:
+        problems.append(f"`meta.correct`: expected one of a, b, c, d, found {meta['correct']!r:.60}")
+    output = record.get("output")
+    if meta.get("mode") == "direct" and meta.get("correct") in LETTERS and output in LETTERS and output != meta["correct"]:
+        problems.append(f"`output` is {output!r} but `meta.correct` is {meta['correct']!r}")
+    return problems
+
+
+def _message_problems(messages: object, name: str, *, needs_answer: bool) -> list[str]:
+    if not isinstance(messages, list) or not messages:
+        return [f"`{name}`: expected a non-empty list of messages"]
+    problems = []
+    for index, message in enumerate(messages):
+        if not isinstance(message, dict) or message.get("role") not in _ROLES:
+            problems.append(f"`{name}[{index}]`: expected a role among {', '.join(_ROLES)}")
+        elif not isinstance(message.get("content"), str) or not message["content"].strip():
+            problems.append(f"`{name}[{index}].content`: expected a non-empty string")
+        elif message["role"] == "system" and index > 0:
+            problems.append(f"`{name}[{index}]`: a system message stands only at the beginning")
+    if problems:
+        return problems
+    if needs_answer and not any(message["role"] == "assistant" for message in messages):
+        problems.append(f"`{name}`: no message has the role assistant, so there is nothing to learn")
+    if not needs_answer and messages[-1]["role"] != "user":
+        problems.append(f"`{name}`: must end with the role user; the answer stands in `completion`")
+    if name == "messages" and messages[0]["role"] == "assistant":
+        problems.append("`messages[0]`: an assistant's turn needs a prompt before it")
+    return problems
+
+
+def _turns(record: dict[str, Any]) -> Iterable[tuple[list[dict[str, str]], str]]:
+    """`(prompt, output)` for every assistant turn of a record that has no faults."""
+    if "messages" in record:
+        messages = [{"role": message["role"], "content": message["content"]} for message in record["messages"]]
+        for index, message in enumerate(messages):
+            if message["role"] == "assistant":
+                yield messages[:index], message["content"]
+        return
+    prompt = record.get("input", record.get("prompt"))
+    output = record.get("output", record.get("completion"))
+    if isinstance(prompt, str):
+        prompt = [{"role": "user", "content": prompt}]
+    yield prompt, output if isinstance(output, str) else output[0]["content"]
+
+
+def _repeated(rows: Sequence[Row]) -> list[str]:
+    """Rows that say the same as an earlier row, or the same question in the same order and form."""
+    problems, first = [], {}
+    for row in rows:
+        keys = [(tuple(message["content"] for message in row.prompt), row.output)]
+        if "id" in row.meta and "messages" not in row.meta:
+            keys.append((row.id, row.meta.get("mode"), row.meta.get("order")))
+        seen = next((first[key] for key in keys if key in first), None)
+        if seen is not None:
+            problems.append(f"{row.source}: the same question in the same order as {seen} (id {row.id})")
+        for key in keys:
+            first.setdefault(key, row.source)
+    return problems
+
+
+def select_rows(rows: Sequence[Row], answer: Literal["direct", "cot", "auto"], statutes: str, where: str) -> list[Row]:
+    """The rows of the recipe's pattern: by `meta.mode` where a row has one, all of them for `"auto"`.
+
+    Raises:
+        InputError: when none is left, or when a row shows statutes the pattern does not, or the other way round.
+    """
+    modes = [row.meta.get("mode") for row in rows]
+    chosen = [row for row, mode in zip(rows, modes, strict=True) if answer == "auto" or mode in (None, answer)]
+    if not chosen:
+        raise InputError(f"{where}: pattern.answer is {answer!r} but every row has meta.mode {sorted(set(map(str, modes)))}")
+    shown = statutes != "none"
+    wrong = [row for row in chosen if isinstance(row.meta.get("use_context"), bool) and row.meta["use_context"] != shown]
+    if wrong:
+        raise InputError(
+            f"{where}: pattern.statutes is {statutes!r} but {len(wrong)} of {len(chosen)} rows were made "
+            f"{'without' if shown else 'with'} statutes (meta.use_context)",
+            [f"first: {wrong[0].source}; set pattern.statutes: {'none' if shown else 'gold'}, or name the other rows"],
+        )
+    return chosen

@@ -1,0 +1,65 @@
+"""Splits that hold: whole groups, every law in each part, the same for the same seed."""
+
+import hashlib
+import random
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+
+from lawft_trl.data.questions import Question
+from lawft_trl.errors import InputError
+
+
+def split_questions(questions: Sequence[Question], shares: Mapping[str, float], seed: int) -> dict[str, list[Question]]:
+    """Divides questions into parts so that no group is in two of them.
+
+    Within every law the groups are shuffled with the seed and dealt to the parts until each holds its share of that
+    law's questions; a group that would overfill a part is passed over. What is left is `"train"`.
+
+    Args:
+        questions: in any order; the result does not depend on it.
+        shares: part name -> share of the questions, e.g. `{"test": 0.2, "dev": 0.1}`; they sum to less than 1.
+        seed: seed of the shuffle.
+
+    Returns:
+        `{"train": [...], **parts}`, each part sorted by question id.
+
+    Raises:
+        InputError: for impossible shares, or when a part with a share above 0 would stay empty.
+    """
+    if any(not 0 <= share < 1 for share in shares.values()) or sum(shares.values()) >= 1:
+        raise InputError(f"split shares {dict(shares)}: each must be at least 0 and they must sum to less than 1")
+    groups = defaultdict(list)
+    for question in sorted(questions, key=lambda question: question.id):
+        groups[question.group or f"alone:{question.id}"].append(question)
+    by_law = defaultdict(list)
+    for members in groups.values():
+        by_law[Counter(question.law for question in members).most_common(1)[0][0]].append(members)
+
+    parts: dict[str, list[Question]] = {"train": [], **{name: [] for name in shares}}
+    for law in sorted(by_law):
+        waiting = by_law[law]
+        random.Random(f"{seed}:{law}").shuffle(waiting)
+        size = sum(map(len, waiting))
+        for name, share in shares.items():
+            room, passed = round(share * size), []
+            for members in waiting:
+                if len(members) <= room:
+                    parts[name] += members
+                    room -= len(members)
+                else:
+                    passed.append(members)
+            waiting = passed
+        parts["train"] += [question for members in waiting for question in members]
+    empty = [name for name, members in parts.items() if not members and shares.get(name, 1) > 0]
+    if empty:
+        raise InputError(
+            f"split: {', '.join(empty)} would be empty: {len(questions)} questions in {len(groups)} groups are too few "
+            f"for the shares {dict(shares)}"
+        )
+    return {name: sorted(members, key=lambda question: question.id) for name, members in parts.items()}
+
+
+def split_hash(parts: Mapping[str, Sequence[Question]]) -> str:
+    """SHA-256 of which question is in which part; equal splits have equal hashes."""
+    lines = sorted(f"{name}\t{question.id}" for name, members in parts.items() for question in members)
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()

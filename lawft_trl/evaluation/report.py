@@ -1,0 +1,74 @@
+"""The report of an evaluation, as people read it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+_SENTENCES = {
+    "better": "**Better.** The tuned model answers more of the held-out questions than its base.",
+    "worse": "**Worse.** The tuned model answers fewer of the held-out questions than its base.",
+    "no evidence": "**No evidence either way.** These questions do not show that the tuned model differs from its base.",
+}
+
+
+def render_report(metrics: Mapping[str, Any]) -> str:
+    """`metrics.json` as Markdown.
+
+    Args:
+        metrics: what `lawft_trl.evaluation.evaluate.evaluate_run` writes.
+    """
+    base, tuned, paired = metrics["base"], metrics["tuned"], metrics["comparison"]
+    low, high = paired["interval"]
+    lines = [f"# Evaluation of {metrics['run']}", ""]
+    lines += [f"> **{text}**" for text in metrics["warnings"]] + ([""] if metrics["warnings"] else [])
+    lines += [
+        f"{_SENTENCES[paired['verdict']]} ({paired['reason']}.)",
+        "",
+        f"Tuned - base: **{_points(paired['difference'])}**, 95 % interval {_points(low)} to {_points(high)} "
+        f"(bootstrap over {metrics['groups']} statute groups); gained {len(paired['gained'])}, lost "
+        f"{len(paired['lost'])} of {tuned['questions']} questions, exact McNemar p = {paired['p_value']:.2g}.",
+        "",
+        "| | base | tuned |",
+        "|---|---|---|",
+        f"| accuracy over questions | {_share(base['accuracy'])} ({base['correct']}/{base['questions']}) "
+        f"| {_share(tuned['accuracy'])} ({tuned['correct']}/{tuned['questions']}) |",
+        f"| 95 % Wilson interval | {_interval(base)} | {_interval(tuned)} |",
+        f"| accuracy in a single order | {_share(base['single_order_accuracy'])} | {_share(tuned['single_order_accuracy'])} |",
+        f"| letters chosen, a / b / c / d | {_letters(base)} | {_letters(tuned)} |",
+        f"| RStd, 0 = no preference for a letter | {base['rstd']:.1f} | {tuned['rstd']:.1f} |",
+        f"| same choice in every order | {_share(base['consistency'])} | {_share(tuned['consistency'])} |",
+        f"| probability on any letter | {base['label_mass']:.3f} | {tuned['label_mass']:.3f} |",
+        "",
+        f"Baselines: guessing 25.0 %, always the most frequent gold letter {_share(paired['majority_baseline'])} "
+        "(in the questions' own order).",
+        "",
+        "## How it was asked",
+        "",
+        f"- Held-out questions: `{metrics['test_file']}` (sha256 `{metrics['test_sha256'][:12]}`), {metrics['asked']}.",
+        f"- Statutes in the prompt: {metrics['statutes']}. Scorer: {metrics['scorer']}, averaged by content over the orders.",
+        f"- Model: `{metrics['model']}`, base and tuned from one loaded model with the adapter off and on.",
+        f"- Prompt fingerprint `{metrics['prompt_fingerprint'][:12]}`, the one the adapter was trained with.",
+        f"- Overlap of training and held-out rows: {metrics['overlap']}.",
+        "",
+    ]
+    for name, title in (("gained", "Gained"), ("lost", "Lost")):
+        shown = paired[name][:20]
+        more = len(paired[name]) - len(shown)
+        lines += [f"{title}: " + (", ".join(f"`{question}`" for question in shown) or "none") + (f" and {more} more" if more else "")]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _points(value: float) -> str:
+    return f"{100 * value:+.1f} points"
+
+
+def _share(value: float) -> str:
+    return f"{100 * value:.1f} %"
+
+
+def _interval(model: Mapping[str, Any]) -> str:
+    return " to ".join(_share(value) for value in model["interval"])
+
+
+def _letters(model: Mapping[str, Any]) -> str:
+    return " / ".join(str(count) for count in model["letters"].values())

@@ -1,0 +1,59 @@
+"""Folders and files that appear whole or not at all."""
+
+import contextlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from lawft_trl.errors import InputError
+
+
+def refuse_existing(target: Path, *, force: bool, what: str) -> None:
+    """Raises `InputError` when `target` exists and may not be replaced."""
+    if target.exists() and not force:
+        raise InputError(f"{target}: {what} is already there; give another name, or --force to replace it")
+
+
+@contextlib.contextmanager
+def whole_folder(target: Path, *, force: bool, what: str) -> Iterator[Path]:
+    """A temporary folder beside `target` that takes its name when the block ends well and is removed when it does not.
+
+    Args:
+        target: the folder to make.
+        force: replace an existing `target`, which stays untouched until the new one is whole.
+        what: what it holds, for the message, e.g. `"a data set"`.
+    """
+    refuse_existing(target, force=force, what=what)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.unfinished")
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+    except BaseException:
+        shutil.rmtree(temporary)
+        raise
+    put_in_place(temporary, target)
+
+
+def put_in_place(finished: Path, target: Path) -> None:
+    """Renames a finished folder to `target`; what stood there is removed only after the new one stands there."""
+    old = target.with_name(f".{target.name}.{os.getpid()}.old")
+    if target.exists():
+        target.rename(old)
+    finished.rename(target)
+    if old.exists():
+        shutil.rmtree(old)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes indented UTF-8 JSON under a temporary name and renames it."""
+    write_text(path, json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes UTF-8 text under a temporary name and renames it."""
+    temporary = path.with_name(f".{path.name}.unfinished")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)

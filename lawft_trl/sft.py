@@ -1,0 +1,156 @@
+"""Fine-tunes one recipe.
+
+    accelerate launch lawft_trl/sft.py recipes/direct_norag.yaml training.learning_rate=1e-4
+
+Options: --rehearse (the same recipe and data on the bundled tiny model, on the CPU), --resume, --force.
+"""
+
+import argparse
+import os
+import sys
+import time
+from pathlib import Path
+
+# TRL and Hugging Face report each use to their makers unless told not to. Users of legal data have not agreed to that.
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+
+from lawft_trl.errors import InputError
+from lawft_trl.recipe import Recipe, load_recipe
+from lawft_trl.training.preflight import (
+    REHEARSAL,
+    data_files,
+    read_role,
+    refuse_overlap,
+    require_device,
+    set_up_monitor,
+    sft_config,
+)
+
+
+def main(recipe: Recipe, *, resume: bool = False, force: bool = False) -> None:
+    """Trains the recipe's adapter; the run's folder appears under its name when it is finished.
+
+    Args:
+        recipe: a checked recipe.
+        resume: go on with an interrupted run of the same recipe and data.
+        force: replace a finished run once the new one is finished.
+
+    Raises:
+        InputError: when data, prompt, machine or folder do not allow the run; nothing has been written then.
+    """
+    # Data: read, refuse leakage
+    train, dev = read_role(recipe, "train"), read_role(recipe, "dev")
+    overlap = refuse_overlap(recipe, train, read_role(recipe, "test"))
+
+    # Libraries, loaded only now, and the seed before anything is drawn from it
+    from accelerate import PartialState
+    from datasets import Dataset
+    from peft import LoraConfig
+    from transformers import BitsAndBytesConfig, set_seed
+    from trl import SFTTrainer
+
+    from lawft_trl import run_dir
+    from lawft_trl.data.chat import end_of_turn, load_tokenizer, prompt_fingerprint
+    from lawft_trl.training.records import peak_memory_gib, write_training_records
+    from lawft_trl.training.supervision import encode_rows, prove_trainer
+
+    training = recipe.values["training"]
+    require_device(training)
+    set_seed(training["seed"])
+    state = PartialState(cpu=training.get("use_cpu", False))
+
+    # Tokens: every row encoded and proven
+    model, template = recipe.model, training.get("chat_template_path")
+    tokenizer = load_tokenizer(
+        model.name_or_path,
+        template=Path(template) if template else None,
+        revision=model.revision or "main",
+        trust_remote_code=model.trust_remote_code,
+        local_files_only=model.local_files_only,
+    )
+    kwargs = recipe.pattern.chat_template_kwargs
+    limits = {"max_length": training.get("max_length", 1024), "overlong": recipe.data.overlong}
+    encoded = encode_rows(train, tokenizer, template_kwargs=kwargs, **limits)
+    encoded_dev = encode_rows(dev, tokenizer, template_kwargs=kwargs, **limits)
+    datasets = [
+        Dataset.from_list([{"input_ids": item.input_ids, "completion_mask": item.completion_mask} for item in items])
+        for items in (encoded, encoded_dev)
+    ]
+
+    # Run folder: refuse a taken one before a model is loaded
+    target = Path(training["output_dir"])
+    work = run_dir.unfinished(target)
+    fingerprint = prompt_fingerprint(tokenizer, system=recipe.pattern.system, template_kwargs=kwargs)
+    identity = run_dir.identity(recipe, data_files(recipe), fingerprint)
+    run_dir.check_target(target, identity, resume=resume, force=force)
+    report_to = set_up_monitor(recipe, work)
+
+    # Trainer: TRL loads, quantizes and wraps the model
+    trainer = SFTTrainer(
+        model=model.name_or_path,
+        args=sft_config(recipe, work=work, turn_end=end_of_turn(tokenizer, kwargs), report_to=report_to, run_name=target.name),
+        train_dataset=datasets[0],
+        eval_dataset=datasets[1] if dev else None,
+        processing_class=tokenizer,
+        quantization_config=BitsAndBytesConfig(**recipe.values["quantization"]) if "quantization" in recipe.values else None,
+        peft_config=LoraConfig(**{"task_type": "CAUSAL_LM", **recipe.values["lora"]}),
+    )
+    prove_trainer(trainer, encoded)
+
+    # Train, save, give the run its name; rank 0 alone writes
+    record = {
+        "identity": identity,
+        "command": sys.argv,
+        "environment": run_dir.environment(),
+        "processes": state.num_processes,
+        "overlap": overlap,
+        "rows_with_trimmed_statutes": sum(item.dropped_statutes > 0 for item in encoded),
+    }
+    state.wait_for_everyone()
+    if state.is_main_process and not resume:
+        run_dir.begin(target, recipe, record)
+    started = time.monotonic()
+    checkpoint = run_dir.last_checkpoint(work) if resume else None
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    trainer.save_model(str(work))
+    results = {"minutes": (time.monotonic() - started) / 60, "peak_memory_gib": peak_memory_gib()}
+    if state.is_main_process:
+        results |= write_training_records(work, trainer.state, rows=len(encoded), seconds=60 * results["minutes"])
+        if report_to:
+            import wandb
+
+            wandb.finish()
+        run_dir.finish(work, target, results)
+        print(f"\nAdapter: {target}\nNext:    lawft eval {target}")
+    state.wait_for_everyone()
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("recipe", type=Path, help="a YAML file, e.g. recipes/direct_norag.yaml")
+    parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="win over the recipe")
+    parser.add_argument("--rehearse", action="store_true", help="run it on the bundled tiny model, on the CPU, for 10 steps")
+    parser.add_argument("--resume", action="store_true", help="go on with an interrupted run")
+    parser.add_argument("--force", action="store_true", help="replace a finished run")
+    return parser.parse_intermixed_args()
+
+
+def run_from_command_line() -> int:
+    """Runs the command line; returns the exit code, 2 for input that cannot be used."""
+    arguments = parse_arguments()
+    try:
+        final = REHEARSAL if arguments.rehearse else {}
+        if arguments.rehearse:
+            final = {**final, "training.output_dir": f"runs/rehearsal/{arguments.recipe.stem}"}
+        recipe = load_recipe(arguments.recipe, arguments.overrides, final)
+        main(recipe, resume=arguments.resume, force=arguments.force or arguments.rehearse)
+    except InputError as error:
+        # Every process meets the same error; one voice is enough.
+        if os.environ.get("RANK", "0") == "0":
+            print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_from_command_line())

@@ -1,0 +1,1 @@
+"""What happens between a recipe and an adapter."""

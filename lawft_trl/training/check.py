@@ -1,0 +1,145 @@
+"""`lawft check RECIPE`: everything that can be known about a run before a weight is loaded."""
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console, Group
+from rich.table import Table
+from rich.text import Text
+
+from lawft_trl.data.chat import end_of_turn, load_tokenizer
+from lawft_trl.data.questions import LETTERS
+from lawft_trl.data.rows import Row
+from lawft_trl.library_fields import UNKNOWN
+from lawft_trl.recipe import Recipe
+from lawft_trl.recipe_views import changed_from_defaults
+from lawft_trl.training.preflight import data_files, read_role, refuse_overlap
+from lawft_trl.training.supervision import EncodedRow, encode_rows
+
+_SHOWN_ROWS = 3
+_SHOWN_PROMPT = 240  # characters of the prompt's end that are shown before the supervised span
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checked:
+    """What `check_recipe` found: the rows of each role, the encoded training rows and the verdict on leakage."""
+
+    recipe: Recipe
+    rows: dict[str, list[Row]]
+    encoded: list[EncodedRow]
+    overlap: str
+    turn_end: str
+    tokenizer: object
+
+
+def check_recipe(recipe: Recipe) -> Checked:
+    """Reads, encodes and proves all rows of a recipe without loading its model.
+
+    Raises:
+        InputError: as training would.
+    """
+    rows = {role: read_role(recipe, role) for role in ("train", "dev", "test")}
+    overlap = refuse_overlap(recipe, rows["train"], rows["test"])
+    training, model = recipe.values["training"], recipe.model
+    template = training.get("chat_template_path")
+    tokenizer = load_tokenizer(
+        model.name_or_path,
+        template=Path(template) if template else None,
+        revision=model.revision or "main",
+        trust_remote_code=model.trust_remote_code,
+        local_files_only=model.local_files_only,
+    )
+    limits = {"max_length": training.get("max_length", 1024), "overlong": recipe.data.overlong}
+    kwargs = recipe.pattern.chat_template_kwargs
+    encoded = encode_rows(rows["train"], tokenizer, template_kwargs=kwargs, **limits)
+    encode_rows(rows["dev"], tokenizer, template_kwargs=kwargs, **limits)
+    return Checked(
+        recipe=recipe, rows=rows, encoded=encoded, overlap=overlap, turn_end=end_of_turn(tokenizer, kwargs), tokenizer=tokenizer
+    )
+
+
+def print_check(checked: Checked, console: Console, *, processes: int = 1) -> None:
+    """Prints tables, marked rows and what differs from the libraries' defaults."""
+    console.print(_rows_table(checked))
+    console.print(_figures_table(checked, processes))
+    console.print(Text("\nSupervised tokens, between ⟦ and ⟧:", style="bold"))
+    for item in _spread(checked.encoded):
+        console.print(_marked(item, checked))
+    changes = Table(title="Set by the recipe, other than the libraries' defaults", title_justify="left")
+    for column in ("key", "recipe", "default"):
+        changes.add_column(column, overflow="fold")
+    for key, value, default in changed_from_defaults(checked.recipe):
+        changes.add_row(key, str(value), "-" if default is UNKNOWN else str(default))
+    console.print(changes)
+    console.print(Text("All rows keep the supervision contract; nothing was trained.", style="bold green"))
+
+
+def optimizer_steps(recipe: Recipe, rows: int, processes: int) -> int:
+    """How many times the optimizer will step."""
+    training = recipe.values["training"]
+    if training.get("max_steps", -1) > 0:
+        return training["max_steps"]
+    batches = math.ceil(math.ceil(rows / processes) / training.get("per_device_train_batch_size", 8))
+    per_epoch = math.ceil(batches / training.get("gradient_accumulation_steps", 1))
+    return math.ceil(per_epoch * training.get("num_train_epochs", 3.0))
+
+
+def _rows_table(checked: Checked) -> Table:
+    table = Table(title=f"{checked.recipe.path}: rows", title_justify="left")
+    for column in ("role", "file", "rows", "questions", "groups", "answers a/b/c/d"):
+        table.add_column(column, overflow="fold")
+    for role, rows in checked.rows.items():
+        if not rows:
+            continue
+        files = "\n".join(map(str, data_files(checked.recipe)[role]))
+        letters = Counter(row.gold for row in rows)
+        table.add_row(
+            role,
+            files,
+            str(len(rows)),
+            str(len({row.id for row in rows})),
+            str(len({row.meta.get("group") or row.id for row in rows})),
+            "/".join(str(letters[letter]) for letter in LETTERS),
+        )
+    return table
+
+
+def _figures_table(checked: Checked, processes: int) -> Table:
+    lengths = [len(item.input_ids) for item in checked.encoded]
+    supervised = [len(item.input_ids) - item.prompt_length for item in checked.encoded]
+    quantiles = np.quantile(lengths, [0, 0.5, 0.9, 1]).round().astype(int)
+    trimmed = [item for item in checked.encoded if item.dropped_statutes]
+    steps = optimizer_steps(checked.recipe, len(lengths), processes)
+    table = Table(title="Training", title_justify="left", show_header=False)
+    table.add_column("what")
+    table.add_column("value", overflow="fold")
+    limit = checked.recipe.values["training"].get("max_length", 1024)
+    table.add_row("tokens per row, min / median / 90 % / max", " / ".join(map(str, quantiles)) + f" (limit {limit})")
+    table.add_row("supervised tokens", f"{sum(supervised)} of {sum(lengths)} ({100 * sum(supervised) / sum(lengths):.2f} %)")
+    table.add_row("supervised per row, min / max", f"{min(supervised)} / {max(supervised)}, ending with {checked.turn_end}")
+    if trimmed:
+        dropped = sum(item.dropped_statutes for item in trimmed)
+        table.add_row("trimmed statutes", f"{dropped} passages in {len(trimmed)} rows (data.overlong)")
+    table.add_row("training rows among the held-out rows", checked.overlap)
+    table.add_row("optimizer steps", f"{steps} with {processes} process(es)" + (" - fewer than 100 teach little" if steps < 100 else ""))
+    return table
+
+
+def _spread(encoded: Sequence[EncodedRow]) -> list[EncodedRow]:
+    """The shortest, the median and the longest row."""
+    ordered = sorted(encoded, key=lambda item: len(item.input_ids))
+    picks = np.linspace(0, len(ordered) - 1, min(_SHOWN_ROWS, len(ordered))).round().astype(int)
+    return [ordered[pick] for pick in picks]
+
+
+def _marked(item: EncodedRow, checked: Checked) -> Group:
+    """A row's end with its supervised span marked. Spans are decoded whole: a kanji can be several tokens."""
+    decode = checked.tokenizer.decode
+    prompt, supervised = decode(item.input_ids[: item.prompt_length]), decode(item.input_ids[item.prompt_length :])
+    shown = prompt if len(prompt) <= _SHOWN_PROMPT else "…" + prompt[-_SHOWN_PROMPT:]
+    title = Text(f"{item.row.source} (id {item.row.id}), {len(item.input_ids)} tokens", style="cyan")
+    return Group(title, Text.assemble((shown, "dim"), ("⟦" + supervised + "⟧", "bold black on green")), Text(""))

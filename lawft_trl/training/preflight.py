@@ -1,0 +1,133 @@
+"""What is checked on this machine before a model is loaded, and how a recipe becomes the libraries' objects."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lawft_trl.data.quality import find_overlaps
+from lawft_trl.data.rows import Row, read_rows, select_rows
+from lawft_trl.errors import InputError
+from lawft_trl.recipe import Recipe
+
+if TYPE_CHECKING:
+    from trl import SFTConfig
+
+TINY_MODEL = Path(__file__).parents[1] / "assets" / "tiny_model"
+
+# What `--rehearse` changes: the model and the machine, never the data, the prompt or the adapter.
+REHEARSAL = {
+    "model.name_or_path": str(TINY_MODEL),
+    "model.revision": None,
+    "model.dtype": "float32",
+    "model.attn_implementation": None,
+    "model.device_map": None,
+    "model.max_memory": None,
+    "training.use_cpu": True,
+    "training.bf16": False,
+    "training.fp16": False,
+    "training.optim": "adamw_torch",
+    "training.max_length": None,  # the tiny tokenizer needs more tokens for the same text
+    "training.max_steps": 10,
+    "training.per_device_train_batch_size": 2,
+    "training.gradient_accumulation_steps": 1,
+    "training.logging_steps": 1,
+    "training.eval_strategy": "no",
+    "training.save_strategy": "no",
+    "training.load_best_model_at_end": False,
+    "monitor.wandb": "disabled",
+}
+
+
+def data_files(recipe: Recipe) -> dict[str, list[Path]]:
+    """Role (`train`, `dev`, `test`) -> the files the recipe names for it."""
+    train = recipe.data.train if isinstance(recipe.data.train, list) else [recipe.data.train]
+    roles = {"train": train, "dev": [recipe.data.dev], "test": [recipe.data.test]}
+    return {role: [Path(name) for name in names if name] for role, names in roles.items()}
+
+
+def read_role(recipe: Recipe, role: str) -> list[Row]:
+    """The rows of one role that the recipe's pattern selects; `[]` where the recipe names no file."""
+    rows = []
+    for file in data_files(recipe)[role]:
+        found = read_rows(file, system=recipe.pattern.system)
+        rows += select_rows(found, recipe.pattern.answer, recipe.pattern.statutes, str(file))
+    return rows
+
+
+def refuse_overlap(recipe: Recipe, train: Sequence[Row], test: Sequence[Row]) -> str:
+    """Compares training rows with held-out rows.
+
+    Returns:
+        What is found, in words.
+
+    Raises:
+        InputError: when they overlap and the recipe does not allow it.
+    """
+    if not test:
+        return "no held-out rows named (data.test)"
+    overlaps = find_overlaps(train, test)
+    text = f"{len(overlaps)} of {len(train)} training rows are in the {len(test)} held-out rows"
+    if overlaps and not recipe.data.allow_overlap:
+        raise InputError(
+            f"leakage: {text}; nothing was trained. Split by group (`lawft data` does), or set data.allow_overlap=true "
+            "and every report of the run will say so",
+            [f"{overlap.train.source}: {overlap.reason} as {overlap.test.source}" for overlap in overlaps[:20]],
+        )
+    return text if overlaps else "none"
+
+
+def require_device(training: dict[str, Any]) -> None:
+    """Refuses, before TRL does, a recipe for a GPU on a machine without one."""
+    import torch
+
+    if training.get("use_cpu") or torch.accelerator.is_available():
+        return
+    raise InputError(
+        "no GPU is visible here, and the recipe is for one",
+        [
+            "to try the whole way on this machine with the tiny model, add --rehearse",
+            "to train on the CPU after all, add training.use_cpu=true training.bf16=false",
+        ],
+    )
+
+
+def set_up_monitor(recipe: Recipe, work: Path) -> list[str]:
+    """Sets the environment variables of Weights & Biases and returns what `report_to` says.
+
+    Raises:
+        InputError: when online logging is wanted without a key.
+    """
+    monitor = recipe.monitor
+    if monitor.wandb == "disabled":
+        return []
+    if monitor.wandb == "online":
+        import wandb
+
+        if not (os.environ.get("WANDB_API_KEY") or wandb.api.api_key):
+            raise InputError(
+                "monitor.wandb is online, but no API key is known here",
+                ["run `wandb login`, export WANDB_API_KEY, or set monitor.wandb=offline and `wandb sync` later"],
+            )
+    os.environ |= {"WANDB_MODE": monitor.wandb, "WANDB_PROJECT": monitor.project, "WANDB_DIR": str(work)}
+    os.environ["WANDB_TAGS"] = ",".join(monitor.tags)
+    return ["wandb"]
+
+
+def sft_config(recipe: Recipe, *, work: Path, turn_end: str, report_to: list[str], run_name: str) -> "SFTConfig":
+    """`trl.SFTConfig` of a recipe.
+
+    Args:
+        recipe: the resolved recipe.
+        work: where checkpoints go.
+        turn_end: the end-of-turn token; becomes `eos_token`, so that the saved model stops at it.
+        report_to: integrations that log.
+        run_name: the run's name in the monitor.
+    """
+    from trl import SFTConfig
+
+    model = {key: value for key, value in recipe.values["model"].items() if value is not None and key != "name_or_path"}
+    values = {"eos_token": turn_end, "run_name": run_name, **recipe.values["training"]}
+    values |= {"output_dir": str(work), "report_to": report_to, "model_init_kwargs": model}
+    values["trust_remote_code"] = recipe.model.trust_remote_code
+    return SFTConfig(**values)
