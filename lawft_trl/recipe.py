@@ -394,6 +394,9 @@ def _contradictions(values: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, 
     for key in ("packing", "padding_free", "assistant_only_loss"):
         if training.get(key):
             faults.append((f"training.{key}", "must be false: rows are trained one by one with completion masks"))
+    template = training.get("chat_template_path")
+    if template and not template.endswith((".jinja", ".j2")):
+        faults.append(("training.chat_template_path", "must be a .jinja file; another model's template would resize this one"))
     if quantization.get("load_in_4bit") and quantization.get("load_in_8bit"):
         faults.append(("quantization.load_in_8bit", "4-bit and 8-bit are both on; keep one"))
     if quantization and not (quantization.get("load_in_4bit") or quantization.get("load_in_8bit")):

@@ -19,7 +19,9 @@ from lawft_trl.recipe import Recipe, load_recipe
 from lawft_trl.training.preflight import (
     REHEARSAL,
     data_files,
-    read_role,
+    encode_role,
+    read_roles,
+    recipe_tokenizer,
     refuse_overlap,
     require_device,
     set_up_monitor,
@@ -39,8 +41,8 @@ def main(recipe: Recipe, *, resume: bool = False, force: bool = False) -> None:
         InputError: when data, prompt, machine or folder do not allow the run; nothing has been written then.
     """
     # Data: read, refuse leakage
-    train, dev = read_role(recipe, "train"), read_role(recipe, "dev")
-    overlap = refuse_overlap(recipe, train, read_role(recipe, "test"))
+    rows = read_roles(recipe)
+    overlap = refuse_overlap(recipe, rows["train"], rows["test"])
 
     # Libraries, loaded only now, and the seed before anything is drawn from it
     from accelerate import PartialState
@@ -50,9 +52,9 @@ def main(recipe: Recipe, *, resume: bool = False, force: bool = False) -> None:
     from trl import SFTTrainer
 
     from lawft_trl import run_dir
-    from lawft_trl.data.chat import end_of_turn, load_tokenizer, prompt_fingerprint
+    from lawft_trl.data.chat import end_of_turn, prompt_fingerprint
     from lawft_trl.training.records import peak_memory_gib, write_training_records
-    from lawft_trl.training.supervision import encode_rows, prove_trainer
+    from lawft_trl.training.supervision import prove_trainer
 
     training = recipe.values["training"]
     require_device(training)
@@ -60,22 +62,8 @@ def main(recipe: Recipe, *, resume: bool = False, force: bool = False) -> None:
     state = PartialState(cpu=training.get("use_cpu", False))
 
     # Tokens: every row encoded and proven
-    model, template = recipe.model, training.get("chat_template_path")
-    tokenizer = load_tokenizer(
-        model.name_or_path,
-        template=Path(template) if template else None,
-        revision=model.revision or "main",
-        trust_remote_code=model.trust_remote_code,
-        local_files_only=model.local_files_only,
-    )
-    kwargs = recipe.pattern.chat_template_kwargs
-    limits = {"max_length": training.get("max_length", 1024), "overlong": recipe.data.overlong}
-    encoded = encode_rows(train, tokenizer, template_kwargs=kwargs, **limits)
-    encoded_dev = encode_rows(dev, tokenizer, template_kwargs=kwargs, **limits)
-    datasets = [
-        Dataset.from_list([{"input_ids": item.input_ids, "completion_mask": item.completion_mask} for item in items])
-        for items in (encoded, encoded_dev)
-    ]
+    tokenizer, kwargs = recipe_tokenizer(recipe), recipe.pattern.chat_template_kwargs
+    encoded, encoded_dev = (encode_role(recipe, rows[role], tokenizer) for role in ("train", "dev"))
 
     # Run folder: refuse a taken one before a model is loaded
     target = Path(training["output_dir"])
@@ -87,10 +75,10 @@ def main(recipe: Recipe, *, resume: bool = False, force: bool = False) -> None:
 
     # Trainer: TRL loads, quantizes and wraps the model
     trainer = SFTTrainer(
-        model=model.name_or_path,
+        model=recipe.model.name_or_path,
         args=sft_config(recipe, work=work, turn_end=end_of_turn(tokenizer, kwargs), report_to=report_to, run_name=target.name),
-        train_dataset=datasets[0],
-        eval_dataset=datasets[1] if dev else None,
+        train_dataset=Dataset.from_list([item.columns for item in encoded]),
+        eval_dataset=Dataset.from_list([item.columns for item in encoded_dev]) if encoded_dev else None,
         processing_class=tokenizer,
         quantization_config=BitsAndBytesConfig(**recipe.values["quantization"]) if "quantization" in recipe.values else None,
         peft_config=LoraConfig(**{"task_type": "CAUSAL_LM", **recipe.values["lora"]}),

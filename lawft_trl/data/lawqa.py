@@ -145,7 +145,7 @@ def passages(context: str) -> list[str]:
         if re.match(r"##\s", line) or not found:
             law = line if re.match(r"##\s", line) else ""
             found.append([line])
-            has_article = False
+            has_article = bool(re.match(r"###\s", line))
         elif re.match(r"###\s", line) and has_article:
             found.append([law, line] if law else [line])
         else:

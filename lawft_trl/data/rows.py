@@ -206,8 +206,8 @@ def _repeated(rows: Sequence[Row]) -> list[str]:
     problems, first = [], {}
     for row in rows:
         keys = [(tuple(message["content"] for message in row.prompt), row.output)]
-        if "id" in row.meta and "messages" not in row.meta:
-            keys.append((row.id, row.meta.get("mode"), row.meta.get("order")))
+        if "id" in row.meta:  # the turns of one conversation have one id, and prompts of different lengths
+            keys.append((row.id, row.meta.get("mode"), row.meta.get("order"), len(row.prompt)))
         seen = next((first[key] for key in keys if key in first), None)
         if seen is not None:
             problems.append(f"{row.source}: the same question in the same order as {seen} (id {row.id})")

@@ -69,7 +69,7 @@ def content_answers(predictions: Sequence[Prediction]) -> dict[str, str | None]:
     answers = {}
     for question, tally in votes.items():
         ranked = tally.most_common(2)
-        drawn = len(ranked) == 2 and ranked[0][1] == ranked[1][1]
+        drawn = len(ranked) == 2 and math.isclose(ranked[0][1], ranked[1][1])
         answers[question] = ranked[0][0] if ranked and not drawn else None
     return answers
 

@@ -4,21 +4,27 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from lawft_trl.data.chat import end_of_turn, load_tokenizer
+from lawft_trl.data.chat import end_of_turn
 from lawft_trl.data.questions import LETTERS
 from lawft_trl.data.rows import Row
 from lawft_trl.library_fields import UNKNOWN
 from lawft_trl.recipe import Recipe
 from lawft_trl.recipe_views import changed_from_defaults
-from lawft_trl.training.preflight import data_files, read_role, refuse_overlap
-from lawft_trl.training.supervision import EncodedRow, encode_rows
+from lawft_trl.training.preflight import (
+    data_files,
+    encode_role,
+    length_limit,
+    read_roles,
+    recipe_tokenizer,
+    refuse_overlap,
+)
+from lawft_trl.training.supervision import EncodedRow
 
 _SHOWN_ROWS = 3
 _SHOWN_PROMPT = 240  # characters of the prompt's end that are shown before the supervised span
@@ -42,24 +48,13 @@ def check_recipe(recipe: Recipe) -> Checked:
     Raises:
         InputError: as training would.
     """
-    rows = {role: read_role(recipe, role) for role in ("train", "dev", "test")}
+    rows = read_roles(recipe)
     overlap = refuse_overlap(recipe, rows["train"], rows["test"])
-    training, model = recipe.values["training"], recipe.model
-    template = training.get("chat_template_path")
-    tokenizer = load_tokenizer(
-        model.name_or_path,
-        template=Path(template) if template else None,
-        revision=model.revision or "main",
-        trust_remote_code=model.trust_remote_code,
-        local_files_only=model.local_files_only,
-    )
-    limits = {"max_length": training.get("max_length", 1024), "overlong": recipe.data.overlong}
-    kwargs = recipe.pattern.chat_template_kwargs
-    encoded = encode_rows(rows["train"], tokenizer, template_kwargs=kwargs, **limits)
-    encode_rows(rows["dev"], tokenizer, template_kwargs=kwargs, **limits)
-    return Checked(
-        recipe=recipe, rows=rows, encoded=encoded, overlap=overlap, turn_end=end_of_turn(tokenizer, kwargs), tokenizer=tokenizer
-    )
+    tokenizer = recipe_tokenizer(recipe)
+    encoded = encode_role(recipe, rows["train"], tokenizer)
+    encode_role(recipe, rows["dev"], tokenizer)
+    turn_end = end_of_turn(tokenizer, recipe.pattern.chat_template_kwargs)
+    return Checked(recipe=recipe, rows=rows, encoded=encoded, overlap=overlap, turn_end=turn_end, tokenizer=tokenizer)
 
 
 def print_check(checked: Checked, console: Console, *, processes: int = 1) -> None:
@@ -117,7 +112,7 @@ def _figures_table(checked: Checked, processes: int) -> Table:
     table = Table(title="Training", title_justify="left", show_header=False)
     table.add_column("what")
     table.add_column("value", overflow="fold")
-    limit = checked.recipe.values["training"].get("max_length", 1024)
+    limit = length_limit(checked.recipe)
     table.add_row("tokens per row, min / median / 90 % / max", " / ".join(map(str, quantiles)) + f" (limit {limit})")
     table.add_row("supervised tokens", f"{sum(supervised)} of {sum(lengths)} ({100 * sum(supervised) / sum(lengths):.2f} %)")
     table.add_row("supervised per row, min / max", f"{min(supervised)} / {max(supervised)}, ending with {checked.turn_end}")

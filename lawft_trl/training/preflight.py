@@ -5,12 +5,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lawft_trl.data.chat import load_tokenizer
 from lawft_trl.data.quality import find_overlaps
 from lawft_trl.data.rows import Row, read_rows, select_rows
 from lawft_trl.errors import InputError
-from lawft_trl.recipe import Recipe
+from lawft_trl.recipe import Recipe, section_fields
+from lawft_trl.training.supervision import EncodedRow, encode_rows
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
     from trl import SFTConfig
 
 TINY_MODEL = Path(__file__).parents[1] / "assets" / "tiny_model"
@@ -46,13 +49,55 @@ def data_files(recipe: Recipe) -> dict[str, list[Path]]:
     return {role: [Path(name) for name in names if name] for role, names in roles.items()}
 
 
-def read_role(recipe: Recipe, role: str) -> list[Row]:
-    """The rows of one role that the recipe's pattern selects; `[]` where the recipe names no file."""
-    rows = []
-    for file in data_files(recipe)[role]:
-        found = read_rows(file, system=recipe.pattern.system)
-        rows += select_rows(found, recipe.pattern.answer, recipe.pattern.statutes, str(file))
+def read_roles(recipe: Recipe) -> dict[str, list[Row]]:
+    """Role -> the rows the recipe's pattern selects; `[]` where the recipe names no file.
+
+    Raises:
+        InputError: with the faults of all files.
+    """
+    rows: dict[str, list[Row]] = {}
+    errors = []
+    for role, files in data_files(recipe).items():
+        rows[role] = []
+        for file in files:
+            try:
+                found = read_rows(file, system=recipe.pattern.system)
+                rows[role] += select_rows(found, recipe.pattern.answer, recipe.pattern.statutes, str(file))
+            except InputError as error:
+                errors.append(error)
+    if len(errors) > 1:
+        raise InputError(f"{recipe.path}: {len(errors)} of its data files cannot be used", map(str, errors))
+    if errors:
+        raise errors[0]
     return rows
+
+
+def recipe_tokenizer(recipe: Recipe) -> "PreTrainedTokenizerBase":
+    """The tokenizer of the recipe's model, with the recipe's chat template."""
+    model, template = recipe.model, recipe.values["training"].get("chat_template_path")
+    return load_tokenizer(
+        model.name_or_path,
+        template=Path(template) if template else None,
+        revision=model.revision or "main",
+        trust_remote_code=model.trust_remote_code,
+        local_files_only=model.local_files_only,
+    )
+
+
+def encode_role(recipe: Recipe, rows: Sequence[Row], tokenizer: "PreTrainedTokenizerBase") -> list[EncodedRow]:
+    """Encodes and proves rows under the recipe's chat template and length limit."""
+    return encode_rows(
+        rows,
+        tokenizer,
+        template_kwargs=recipe.pattern.chat_template_kwargs,
+        max_length=length_limit(recipe),
+        overlong=recipe.data.overlong,
+    )
+
+
+def length_limit(recipe: Recipe) -> int | None:
+    """The longest row allowed, in tokens; `SFTConfig`'s own default where the recipe says nothing."""
+    return recipe.values["training"].get("max_length", section_fields()["training"]["max_length"].default)
 
 
 def refuse_overlap(recipe: Recipe, train: Sequence[Row], test: Sequence[Row]) -> str:

@@ -38,9 +38,10 @@ class EncodedRow:
     dropped_statutes: int = 0
 
     @property
-    def completion_mask(self) -> list[int]:
-        """1 for every supervised token, the form `SFTTrainer` takes beside `input_ids`."""
-        return [0] * self.prompt_length + [1] * (len(self.input_ids) - self.prompt_length)
+    def columns(self) -> dict[str, list[int]]:
+        """The columns `SFTTrainer` takes: `input_ids`, and `completion_mask` with 1 for every supervised token."""
+        supervised = len(self.input_ids) - self.prompt_length
+        return {"input_ids": self.input_ids, "completion_mask": [0] * self.prompt_length + [1] * supervised}
 
 
 def encode_rows(

@@ -1,0 +1,9 @@
+#!/usr/bin/env bash
+# Lint and all tests; about ten minutes on two cores after the installation. Arguments go to pytest.
+# Real data is tested where LAWFT_LAWQA_DIR and LAWFT_QWEN2_TOKENIZER name folders; those tests are skipped elsewhere.
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/install.sh" dev
+
+ruff check .
+# Two workers with one thread each: two with two threads would wait for each other.
+OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadfile "$@"

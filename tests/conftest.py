@@ -1,0 +1,71 @@
+"""Fixtures: the bundled tiny model, the sample rows, real lawqa_jp where LAWFT_LAWQA_DIR names it."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+# Nothing here may reach for the network, and two threads per process are enough for a model of 1.4 M parameters.
+os.environ |= {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "WANDB_MODE": "offline", "TOKENIZERS_PARALLELISM": "false"}
+os.environ.setdefault("OMP_NUM_THREADS", "2")
+
+TINY_MODEL = ROOT / "lawft_trl" / "assets" / "tiny_model"
+SAMPLE = ROOT / "lawft_trl" / "assets" / "sample" / "questions.jsonl"
+
+
+def folder_from(variable: str, what: str) -> Path:
+    """The folder an environment variable names; the test is skipped, loudly, where it names none."""
+    if not os.environ.get(variable):
+        pytest.skip(f"{variable} is not set: {what} was NOT tested")
+    return Path(os.environ[variable])
+
+
+@pytest.fixture(scope="session")
+def lawqa_dir() -> Path:
+    return folder_from("LAWFT_LAWQA_DIR", "real lawqa_jp")
+
+
+@pytest.fixture(scope="session")
+def qwen2_tokenizer():
+    from lawft_trl.data.chat import load_tokenizer
+
+    return load_tokenizer(str(folder_from("LAWFT_QWEN2_TOKENIZER", "the real Qwen2 tokenizer")))
+
+
+@pytest.fixture(scope="session")
+def tiny_tokenizer():
+    from lawft_trl.data.chat import load_tokenizer
+
+    return load_tokenizer(str(TINY_MODEL))
+
+
+@pytest.fixture(scope="session")
+def sample_data(tmp_path_factory) -> Path:
+    """`lawft data sample`, built once; the folder that holds `direct_gold/train.jsonl` and the others."""
+    out = tmp_path_factory.mktemp("data") / "sample"
+    run_lawft("data", "sample", "--out", out, check=True)
+    return out
+
+
+def run_lawft(*arguments, check: bool = False, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess:
+    """`lawft ARGUMENTS` as a user runs it."""
+    return _run([sys.executable, "-m", "lawft_trl.cli", *arguments], check, cwd, environment)
+
+
+def run_sft(*arguments, launcher: tuple = (), check: bool = False, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess:
+    """The launcher: plain `python`, or `accelerate launch` with the options in `launcher`."""
+    start = [sys.executable, "-m", "accelerate.commands.launch", *launcher] if launcher else [sys.executable]
+    return _run([*start, ROOT / "lawft_trl" / "sft.py", *arguments], check, cwd, environment)
+
+
+def _run(command: list, check: bool, cwd: Path, environment: dict[str, str]) -> subprocess.CompletedProcess:
+    result = subprocess.run(
+        list(map(str, command)), cwd=cwd, env=os.environ | environment, capture_output=True, text=True, timeout=600
+    )
+    if check and result.returncode != 0:
+        pytest.fail(f"{' '.join(map(str, command))} ended with {result.returncode}:\n{result.stdout[-3000:]}\n{result.stderr[-6000:]}")
+    return result

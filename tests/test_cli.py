@@ -1,0 +1,73 @@
+"""The verbs of `lawft` as a user types them."""
+
+import json
+
+import pytest
+from conftest import ROOT, run_lawft
+
+from lawft_trl.training.check import optimizer_steps
+
+
+def test_help_names_every_verb_and_loads_nothing_heavy():
+    result = run_lawft("--help", check=True)
+    for verb in ("data", "recipe", "check", "eval"):
+        assert verb in result.stdout
+    import subprocess
+    import sys
+
+    code = "import sys, lawft_trl.cli; print({'torch', 'transformers', 'trl', 'numpy', 'scipy', 'rich'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "set()"
+
+
+@pytest.mark.parametrize("verb", [["data"], ["data", "sample"], ["recipe"], ["recipe", "show"], ["check"], ["eval"]])
+def test_every_verb_has_help(verb):
+    assert run_lawft(*verb, "--help", check=True).stdout.startswith("usage: lawft")
+
+
+def test_recipe_show_says_where_each_value_comes_from():
+    shown = run_lawft("recipe", "show", "direct_gold", "training.seed=7", check=True).stdout
+    lines = {line.split(":")[0].strip(): line for line in shown.splitlines()}
+    assert "parents/qlora.yaml:" in lines["bnb_4bit_quant_type"]
+    assert "recipes/direct_gold.yaml:" in lines["statutes"]
+    assert "command line" in lines["seed"].replace("seed: 7", "") or "command line" in shown
+    assert "# default" in lines["overlong"]
+
+
+def test_recipe_schema_is_json():
+    assert json.loads(run_lawft("recipe", "schema", check=True).stdout)["title"] == "lawft-trl recipe"
+
+
+def test_broken_recipe_ends_with_2_and_no_traceback(tmp_path):
+    path = tmp_path / "broken.yaml"
+    path.write_text("training:\n  learnig_rate: 1\n", encoding="utf-8")
+    for verb in (["recipe", "show"], ["check"]):
+        result = run_lawft(*verb, path)
+        assert result.returncode == 2
+        assert "did you mean learning_rate?" in result.stderr
+        assert "Traceback" not in result.stderr
+
+
+def test_check_shows_tokens_letters_leakage_and_steps(sample_data):
+    files = [f"data.{split}={sample_data}/direct_gold/{split}.jsonl" for split in ("train", "dev", "test")]
+    shown = run_lawft("check", "tiny_direct_gold", *files, check=True, COLUMNS="200").stdout
+    assert "280/280/280/280" in shown  # letter balance of the training rows
+    assert "supervised per row, min / max" in shown and "2 / 2" in shown
+    assert shown.count("<|im_end|>⟧") == 3, "three rows with the supervised span marked"
+    assert "training rows among the held-out rows" in shown and "none" in shown
+    assert "200 with 1 process" in shown
+    assert "training.learning_rate" in shown
+
+
+def test_check_refuses_what_training_refuses(sample_data):
+    files = [f"data.{split}={sample_data}/direct_gold/train.jsonl" for split in ("train", "test")]
+    result = run_lawft("check", "tiny_direct_gold", *files)
+    assert (result.returncode, "leakage" in result.stderr) == (2, True)
+
+
+def test_steps_are_those_of_the_trainer():
+    from lawft_trl.recipe import load_recipe
+
+    recipe = load_recipe(ROOT / "recipes" / "direct_norag.yaml", ["training.num_train_epochs=2", "training.gradient_accumulation_steps=8"])
+    # 336 rows in batches of 2 are 168, of which 8 make a step: 21 an epoch. Two processes halve the batches.
+    assert optimizer_steps(recipe, 336, 1) == 42
+    assert optimizer_steps(recipe, 336, 2) == 22

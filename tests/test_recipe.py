@@ -1,0 +1,201 @@
+"""Recipes: what they may say, what is said back when they are wrong, and every shipped one."""
+
+import json
+import subprocess
+import sys
+import textwrap
+
+import jsonschema
+import pytest
+from conftest import ROOT
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lawft_trl.errors import InputError
+from lawft_trl.recipe import SECTIONS, load_recipe, section_fields
+from lawft_trl.recipe_names import STALE_KEYS
+from lawft_trl.recipe_views import changed_from_defaults, json_schema, resolved_yaml
+
+RECIPES = sorted(path for path in (ROOT / "recipes").rglob("*.yaml") if path.parent.name != "parents")
+
+GOOD = """
+model:
+  name_or_path: some/model
+data:
+  train: train.jsonl
+lora:
+  r: 8
+training:
+  learning_rate: 2e-5
+  eval_strategy: no
+"""
+
+
+def write(tmp_path, text, name="recipe.yaml"):
+    path = tmp_path / name
+    path.write_text(textwrap.dedent(text), encoding="utf-8")
+    return path
+
+
+def test_yaml_is_read_as_version_1_2(tmp_path):
+    training = load_recipe(write(tmp_path, GOOD)).values["training"]
+    assert training["learning_rate"] == 2e-5
+    assert training["eval_strategy"] == "no"
+
+
+def test_all_shipped_recipes_and_parents_are_found():
+    assert len(RECIPES) >= 3
+    assert len(list((ROOT / "recipes" / "parents").glob("*.yaml"))) >= 2
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_shipped_recipe_loads_builds_and_fits_the_schema(path):
+    from peft import LoraConfig
+    from ruamel.yaml import YAML
+    from transformers import BitsAndBytesConfig
+    from trl import SFTConfig
+
+    recipe = load_recipe(path)
+    values = recipe.values
+    training = values["training"] | {"use_cpu": True, "bf16": False, "output_dir": "/nonexistent"}
+    assert SFTConfig(**training).learning_rate == values["training"]["learning_rate"]
+    assert LoraConfig(**values["lora"]).r == values["lora"]["r"]
+    if "quantization" in values:
+        assert BitsAndBytesConfig(**values["quantization"]).load_in_4bit
+    jsonschema.validate(YAML(typ="safe", pure=True).load(path), json_schema())
+    assert path.read_text(encoding="utf-8").startswith("#"), "a recipe's header says what it teaches"
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_resolved_recipe_loads_to_the_same_values(path, tmp_path):
+    recipe = load_recipe(path)
+    for origins in (False, True):
+        again = load_recipe(write(tmp_path, resolved_yaml(recipe, origins=origins)))
+        assert again.values == recipe.values
+
+
+def test_child_wins_over_parents_and_the_command_line_over_all(tmp_path):
+    write(tmp_path, "training:\n  seed: 1\n  max_steps: 1\n  logging_steps: 1\n", "first.yaml")
+    write(tmp_path, "training:\n  seed: 2\n  max_steps: 2\n", "second.yaml")
+    child = write(tmp_path, "extends: [first.yaml, second.yaml]\n" + GOOD + "  seed: 3\n")
+    recipe = load_recipe(child, ["training.learning_rate=1e-3"])
+    training = recipe.values["training"]
+    assert (training["logging_steps"], training["max_steps"], training["seed"], training["learning_rate"]) == (1, 2, 3, 1e-3)
+    assert recipe.origins["training.max_steps"] == f"{tmp_path / 'second.yaml'}:3"
+    assert recipe.origins["training.learning_rate"] == "command line"
+    assert recipe.origins["training.output_dir"] == "default"
+
+
+def test_a_section_can_be_removed(tmp_path):
+    text = GOOD + "quantization:\n  load_in_4bit: true\n  bnb_4bit_compute_dtype: bfloat16\n"
+    assert "quantization" in load_recipe(write(tmp_path, text)).values
+    assert "quantization" not in load_recipe(write(tmp_path, text), ["quantization=null"]).values
+    child = write(tmp_path, "extends: recipe.yaml\nquantization:\n", "child.yaml")
+    assert "quantization" not in load_recipe(child).values
+
+
+def test_an_override_value_may_hold_an_equals_sign(tmp_path):
+    recipe = load_recipe(write(tmp_path, GOOD), ["pattern.system=a=b"])
+    assert recipe.pattern.system == "a=b"
+
+
+BROKEN = {
+    "misspelt key": (GOOD + "  learnig_rate: 1e-4\n", ["recipe.yaml:11", "training.learnig_rate", "did you mean learning_rate?"]),
+    "misspelt section": (GOOD + "trainig:\n  seed: 1\n", ["trainig: unknown section", "did you mean training?"]),
+    "stale key": (GOOD + "  warmup_ratio: 0.03\n", ["training.warmup_ratio", "warmup_steps: 0.03"]),
+    "stale key of TRL": (GOOD + "  max_seq_length: 512\n", ["training.max_seq_length", "it is now max_length"]),
+    "stale key of the model": (GOOD.replace("some/model", "some/model\n  torch_dtype: bfloat16"), ["it is now dtype"]),
+    "wrong type": (GOOD + "  max_steps: 1.5\n", ["training.max_steps: expected a whole number, found the number 1.5"]),
+    "number in quotes": (GOOD + '  weight_decay: "1e-2"\n', ["expected a number", "write it without quotes"]),
+    "YAML 1.1 boolean": (GOOD + "  bf16: yes\n", ["training.bf16", "in YAML 1.2 write true"]),
+    "wrong choice": (GOOD + "  lr_scheduler_type: cosin\n", ["expected one of linear, cosine", "did you mean cosine"]),
+    "list for a number": (GOOD.replace("r: 8", "r: [8, 16]"), ["lora.r: expected a whole number, found the list [8, 16]"]),
+    "duplicate key": (GOOD + "  eval_strategy: no\n", ["recipe.yaml:11", "eval_strategy", "stands twice"]),
+    "tabs": (GOOD + "\tseed: 1\n", ["recipe.yaml:11", "a tab"]),
+    "empty file": ("", ["expected sections", "found nothing"]),
+    "a list": ("- 1\n", ["expected sections"]),
+    "broken YAML": (GOOD + "  seed: [1\n", ["recipe.yaml:"]),
+    "lora key in training": (GOOD + "  lora_alpha: 16\n", ["training.lora_alpha", "another section: lora.lora_alpha"]),
+    "TRL's name for a lora key": (GOOD + "  lora_r: 16\n", ["training.lora_r", "written lora.r"]),
+    "bf16 on a CPU": (GOOD + "  use_cpu: true\n  bf16: true\n", ["training.bf16", "set training.bf16: false"]),
+    "bf16 on a CPU by TRL's default": (GOOD + "  use_cpu: true\n", ["training.bf16", "set training.bf16: false"]),
+    "4-bit without compute type": (GOOD + "quantization:\n  load_in_4bit: true\n", ["bnb_4bit_compute_dtype: missing"]),
+    "all tokens trained": (GOOD + "  completion_only_loss: false\n", ["training.completion_only_loss: must be true"]),
+    "no model": (GOOD.replace("name_or_path: some/model", "dtype: float32"), ["model.name_or_path: missing"]),
+    "no adapter": (GOOD.replace("lora:\n  r: 8\n", ""), ["lora: missing"]),
+    "eval without rows": (GOOD.replace("eval_strategy: no", "eval_strategy: epoch"), ["set data.dev"]),
+    "section that is a value": ("model: some/model\n", ["model: expected `key: value` lines"]),
+    "missing parent": ("extends: nowhere.yaml\n" + GOOD, ["nowhere.yaml: no such recipe"]),
+    "circular parents": ("extends: recipe.yaml\n" + GOOD, ["leads back to this file"]),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_broken_recipe_is_explained(tmp_path, name):
+    text, expected = BROKEN[name]
+    with pytest.raises(InputError) as caught:
+        load_recipe(write(tmp_path, text))
+    for part in expected:
+        assert part in str(caught.value)
+
+
+def test_every_mistake_is_in_one_message(tmp_path):
+    path = write(tmp_path, GOOD + "  learnig_rate: 1\n  max_steps: x\n  warmup_ratio: 0\npatern:\n  answer: direct\n")
+    with pytest.raises(InputError) as caught:
+        load_recipe(path, ["lora.rank=8", "nonsense"])
+    assert len(caught.value.problems) == 6
+
+
+def test_a_missing_recipe_names_the_nearest_one():
+    with pytest.raises(InputError, match="did you mean .*direct_norag.yaml"):
+        load_recipe(ROOT / "recipes" / "direct_norga.yaml")
+
+
+def test_a_recipe_in_another_encoding(tmp_path):
+    path = tmp_path / "sjis.yaml"
+    path.write_bytes("pattern:\n  system: 法律\n".encode("cp932"))
+    with pytest.raises(InputError, match="not UTF-8"):
+        load_recipe(path)
+
+
+def test_stale_keys_are_really_gone():
+    for key in STALE_KEYS:
+        for section, fields in section_fields().items():
+            assert key not in fields, f"{section}.{key} exists in the installed libraries"
+
+
+@given(st.recursive(st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=8), lambda x: st.lists(x, max_size=2), max_leaves=3))
+def test_any_override_value_is_taken_or_explained(value):
+    """Whatever stands behind the equals sign, the answer is a recipe or an `InputError`."""
+    try:
+        recipe = load_recipe(ROOT / "recipes" / "direct_norag.yaml", [f"training.learning_rate={json.dumps(value)}"])
+    except InputError as error:
+        assert "training.learning_rate" in str(error)
+    else:
+        assert isinstance(recipe.values["training"]["learning_rate"], (int, float))
+
+
+def test_a_recipe_error_needs_no_heavy_library(tmp_path):
+    path = write(tmp_path, GOOD + "  learnig_rate: 1e-4\n")
+    code = (
+        "import sys\nfrom lawft_trl.recipe import load_recipe\nfrom lawft_trl.errors import InputError\n"
+        f"try: load_recipe({str(path)!r})\nexcept InputError: pass\nelse: raise SystemExit(1)\n"
+        "heavy = {'torch', 'transformers', 'trl', 'peft', 'datasets', 'numpy'} & set(sys.modules)\nraise SystemExit(str(heavy) if heavy else 0)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+
+
+def test_schema_is_a_schema_and_refuses_unknown_keys():
+    schema = json_schema()
+    jsonschema.Draft202012Validator.check_schema(schema)
+    assert set(schema["properties"]) == {*SECTIONS, "extends"}
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({"training": {"learnig_rate": 1}}, schema)
+    json.dumps(schema)
+
+
+def test_changes_from_the_libraries_defaults(tmp_path):
+    changed = {key for key, _, _ in changed_from_defaults(load_recipe(write(tmp_path, GOOD)))}
+    assert "training.eval_strategy" not in changed  # "no" is the default
+    assert {"model.name_or_path", "training.completion_only_loss"} <= changed

@@ -1,0 +1,234 @@
+"""Rows: every accepted form, every fault, the round trip to questions, prompts, and leakage."""
+
+import json
+
+import pytest
+from conftest import run_lawft
+from hypothesis import given
+from hypothesis import strategies as st
+from test_questions import GOOD, question
+
+from lawft_trl.data.prompts import build_messages
+from lawft_trl.data.quality import find_overlaps
+from lawft_trl.data.questions import ORDERS
+from lawft_trl.data.rows import question_to_record, read_rows, row_question, select_rows
+from lawft_trl.errors import InputError
+
+
+def record(*, order="abcd", use_context=True, **changes):
+    return question_to_record(
+        question(**changes), answer="direct", use_context=use_context, dataset="d", source_file="q.jsonl", order=order
+    )
+
+
+def rows_of(tmp_path, *records, name="rows.jsonl", **options):
+    path = tmp_path / name
+    path.write_text("\n".join(json.dumps(item, ensure_ascii=False) for item in records), encoding="utf-8")
+    return read_rows(path, **options)
+
+
+def test_prompts_are_what_they_were():
+    """A changed prompt makes every adapter trained before it unusable: change this on purpose or not at all."""
+    assert build_messages(question(), answer="direct", statutes=question().statutes)[0]["content"] == (
+        "次の条文と法律問題を読み、条文に照らして、問いに対する答えとして最も適切な選択肢を一つ選んでください。\n\n"
+        "【条文】\n## 架空法\n### 第1条\n期間は、二日とする。\n\n"
+        "【問題】\n期間は。\n\n"
+        "【選択肢】\na 一日\nb 二日\nc 三日\nd 四日\n\n"
+        "【答え方】\n選択肢の記号一文字だけを答えてください。"
+    )
+    assert build_messages(question(), answer="cot", system="簡潔に。") == [
+        {"role": "system", "content": "簡潔に。"},
+        {
+            "role": "user",
+            "content": "次の法律問題を読み、問いに対する答えとして最も適切な選択肢を一つ選んでください。\n\n"
+            "【問題】\n期間は。\n\n【選択肢】\na 一日\nb 二日\nc 三日\nd 四日\n\n"
+            "【答え方】\nまず理由を述べ、最後の行に「答え:」に続けて選択肢の記号一文字を書いてください。",
+        },
+    ]
+
+
+@given(st.sampled_from(["direct", "cot"]), st.booleans())
+def test_a_prompt_without_statutes_does_not_speak_of_them(answer, system):
+    asked = question(statutes=["## 架空法\n### 第1条\n…"])
+    messages = build_messages(asked, answer=answer, statutes=(), system="法律の専門家です。" if system else None)
+    text = "".join(message["content"] for message in messages)
+    assert not any(word in text for word in ("条文", "法令", "上記", "根拠"))
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("use_context", [True, False])
+@pytest.mark.parametrize("system", [None, "簡潔に。"])
+def test_a_row_of_ours_gives_its_question_back(tmp_path, order, use_context, system):
+    (row,) = rows_of(tmp_path, record(order=order, use_context=use_context), system=system)
+    found = row_question(row)
+    shown = question().in_order(order)
+    assert (found.choices, found.answer, found.question) == (shown.choices, shown.answer, shown.question)
+    assert row.gold == row.output == shown.answer
+    assert row.meta["order"] == order
+
+
+def test_meta_has_what_the_contract_names():
+    needed = {"id", "dataset", "mode", "correct", "use_context", "top_k", "retriever_type", "question", "choices", "source_file"}
+    assert needed <= set(record()["meta"])
+
+
+def test_a_row_of_others_is_not_rendered_again(tmp_path):
+    theirs = record() | {"input": "別の書き方"}
+    (row,) = rows_of(tmp_path, theirs)
+    assert row_question(row) is None
+    assert row.gold == "b"
+
+
+def test_rows_that_others_wrote_are_accepted(tmp_path):
+    messages = [
+        {"role": "system", "content": "s"},
+        {"role": "user", "content": "u1"},
+        {"role": "assistant", "content": "a1"},
+        {"role": "user", "content": "u2"},
+        {"role": "assistant", "content": "a2"},
+    ]
+    rows = rows_of(
+        tmp_path,
+        {"input": "i", "output": "o", "meta": {"mode": "cot", "note": 1}},
+        {"prompt": "p", "completion": "c"},
+        {"prompt": messages[:2], "completion": [{"role": "assistant", "content": "c2"}]},
+        {"messages": messages},
+        system="S",
+    )
+    assert [row.output for row in rows] == ["o", "c", "c2", "a1", "a2"]
+    assert rows[0].prompt == ({"role": "system", "content": "S"}, {"role": "user", "content": "i"})
+    assert rows[2].prompt == tuple(messages[:2]), "a system message of its own is kept"
+    assert rows[4].prompt == tuple(messages[:4])
+    assert rows[4].source.endswith("rows.jsonl:4")
+
+
+BROKEN_ROWS = {
+    "no known keys": ({"question": "x"}, "expected {\"input\""),
+    "empty output": ({"input": "x", "output": ""}, "`output`: expected a non-empty string"),
+    "missing output": ({"input": "x"}, "`output`: expected a non-empty string, found None"),
+    "meta not an object": ({"input": "x", "output": "y", "meta": 1}, "`meta`: expected an object"),
+    "wrong gold letter": ({"input": "x", "output": "a", "meta": {"correct": "e"}}, "`meta.correct`"),
+    "output against gold": (
+        {"input": "x", "output": "a", "meta": {"correct": "b", "mode": "direct"}},
+        "`output` is 'a' but `meta.correct` is 'b'",
+    ),
+    "five choices": ({"input": "x", "output": "a", "meta": {"choices": GOOD["choices"] | {"e": "5"}}}, "meta.`choices`"),
+    "unknown role": ({"messages": [{"role": "human", "content": "x"}]}, "expected a role among"),
+    "no assistant": ({"messages": [{"role": "user", "content": "x"}]}, "no message has the role assistant"),
+    "assistant first": ({"messages": [{"role": "assistant", "content": "x"}]}, "needs a prompt before it"),
+    "late system": (
+        {"messages": [{"role": "user", "content": "x"}, {"role": "system", "content": "y"}, {"role": "assistant", "content": "z"}]},
+        "only at the beginning",
+    ),
+    "prompt that ends with the answer": (
+        {"prompt": [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}], "completion": "z"},
+        "must end with the role user",
+    ),
+    "completion by the user": ({"prompt": "x", "completion": [{"role": "user", "content": "y"}]}, "the role assistant"),
+    "a list": ([1], "expected an object"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN_ROWS)
+def test_broken_row_is_explained(tmp_path, name):
+    broken, expected = BROKEN_ROWS[name]
+    with pytest.raises(InputError) as caught:
+        rows_of(tmp_path, {"input": "fine", "output": "fine"}, broken)
+    assert expected in str(caught.value)
+    assert "rows.jsonl:2" in str(caught.value)
+
+
+def test_rows_that_stand_there_twice_are_refused(tmp_path):
+    with pytest.raises(InputError, match=r"rows\.jsonl:2: the same question in the same order as .*rows\.jsonl:1"):
+        rows_of(tmp_path, record(), record())
+    rows_of(tmp_path, record(), record(order="bcda"))
+
+
+def test_rows_are_chosen_by_mode(tmp_path):
+    rows = rows_of(
+        tmp_path,
+        {"input": "1", "output": "a", "meta": {"mode": "direct"}},
+        {"input": "2", "output": "理由。\n答え: a", "meta": {"mode": "cot"}},
+        {"input": "3", "output": "a"},
+    )
+    chosen = {answer: [row.prompt[-1]["content"] for row in select_rows(rows, answer, "none", "f")] for answer in ("direct", "cot", "auto")}
+    assert chosen == {"direct": ["1", "3"], "cot": ["2", "3"], "auto": ["1", "2", "3"]}
+    with pytest.raises(InputError, match=r"every row has meta\.mode"):
+        select_rows(rows[1:2], "direct", "none", "f")
+
+
+def test_rows_of_the_other_statutes_setting_are_refused(tmp_path):
+    rows = rows_of(tmp_path, record())
+    assert select_rows(rows, "direct", "gold", "f") == rows
+    with pytest.raises(InputError, match="set pattern.statutes: gold"):
+        select_rows(rows, "direct", "none", "f")
+
+
+def test_overlaps_are_found_by_id_group_and_text(tmp_path):
+    test = rows_of(tmp_path, record(), name="test.jsonl")
+
+    def reason(**changes):
+        changed = record() | {"meta": record()["meta"] | changes}
+        changed["output"] = changed["meta"]["correct"]
+        (row,) = rows_of(tmp_path, changed, name="train.jsonl")
+        return [overlap.reason for overlap in find_overlaps([row], test)]
+
+    other = {"question": "届出の期間は何日か、次のうちから選びなさい。", "choices": {"a": "五年", "b": "六年", "c": "七年", "d": "八年"}}
+    assert reason(order="bcda") == ["same id"]
+    assert reason(id="q9", **other) == ["same group"]
+    assert reason(id="q9", group="g9") == ["near-duplicate text"]
+    assert reason(id="q9", group="g9", **other) == []
+    moved = question().in_order("cdab")
+    assert reason(id="q9", group="g9", choices=moved.choices, correct=moved.answer) == ["near-duplicate text"]
+
+
+def test_near_duplicates_do_not_hide_behind_width_and_spaces(tmp_path):
+    text = "金融商品取引業者は、内閣総理大臣の登録を受けた者でなければ、業として行うことができない。第１２条"
+    test = rows_of(tmp_path, {"input": text, "output": "a"}, name="test.jsonl")
+    train = rows_of(tmp_path, {"input": text.replace("、", " , ").replace("１２", "12"), "output": "b"}, name="train.jsonl")
+    assert [overlap.reason for overlap in find_overlaps(train, test)] == ["near-duplicate text"]
+
+
+def test_lawft_data_writes_everything_or_nothing(tmp_path):
+    out = tmp_path / "sample"
+    first = run_lawft("data", "sample", "--out", out, check=True)
+    assert "manifest.json" in first.stdout
+    manifest = json.loads((out / "manifest.json").read_text(encoding="utf-8"))
+    for name, entry in manifest["files"].items():
+        lines = (out / name).read_text(encoding="utf-8").splitlines()
+        assert len(lines) == entry["rows"]
+        if name.endswith("train.jsonl"):
+            assert len(set(entry["answers"].values())) == 1, "four orders balance the letters"
+    ids = {name: set(split["ids"]) for name, split in manifest["splits"].items()}
+    assert not ids["train"] & ids["test"] and not ids["train"] & ids["dev"] and not ids["dev"] & ids["test"]
+    assert len(ids["test"]) >= 100
+
+    again = run_lawft("data", "sample", "--out", out)
+    assert (again.returncode, "--force" in again.stderr) == (2, True)
+    forced = run_lawft("data", "sample", "--out", out, "--force", check=True)
+    assert forced.stdout == first.stdout, "the same seed gives the same split"
+    (tmp_path / "bad.jsonl").write_text('{"id": "x"}\n', encoding="utf-8")
+    broken = run_lawft("data", "questions", tmp_path / "bad.jsonl", "--out", tmp_path / "bad")
+    assert broken.returncode == 2
+    assert "Traceback" not in broken.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.jsonl", "sample"]
+
+
+def test_lawft_data_on_real_lawqa(lawqa_dir, tmp_path):
+    out = tmp_path / "lawqa"
+    run_lawft("data", "lawqa", "--from", lawqa_dir, "--out", out, check=True)
+    manifest = json.loads((out / "manifest.json").read_text(encoding="utf-8"))
+    assert sum(split["questions"] for split in manifest["splits"].values()) == 140
+    assert "デジタル庁" in (out / "ATTRIBUTION.txt").read_text(encoding="utf-8")
+    for pattern in ("direct_norag", "direct_gold"):
+        for split in ("train", "dev", "test"):
+            rows = read_rows(out / pattern / f"{split}.jsonl")
+            assert all(row_question(row) is not None for row in rows)
+    train, test = (read_rows(out / "direct_norag" / f"{split}.jsonl") for split in ("train", "test"))
+    assert find_overlaps(train, test) == []
+
+
+def test_lawft_data_without_a_folder_says_where_lawqa_is():
+    result = run_lawft("data", "lawqa", LAWFT_LAWQA_DIR="")
+    assert result.returncode == 2
+    assert "digital-go-jp/lawqa_jp" in result.stderr

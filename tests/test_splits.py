@@ -1,0 +1,64 @@
+"""Splits: groups stay whole, nothing is lost, the same seed gives the same split."""
+
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from test_questions import question
+
+from lawft_trl.data.lawqa import find_lawqa, read_lawqa
+from lawft_trl.data.splits import split_hash, split_questions
+from lawft_trl.errors import InputError
+
+SHARES = {"test": 0.25, "dev": 0.1}
+
+sets = st.lists(st.tuples(st.integers(0, 12), st.sampled_from(["甲法", "乙法"])), min_size=30, max_size=60).map(
+    lambda drawn: [question(id=f"q{i}", group=f"{law}{group}", law=law) for i, (group, law) in enumerate(drawn)]
+)
+
+
+@given(sets, st.integers(0, 5), st.randoms())
+def test_split_holds(questions, seed, chance):
+    try:
+        parts = split_questions(questions, SHARES, seed)
+    except InputError as error:
+        assert "would be empty" in str(error)
+        return
+    ids = [q.id for members in parts.values() for q in members]
+    assert sorted(ids) == sorted(q.id for q in questions)
+    groups = [{q.group for q in members} for members in parts.values()]
+    assert sum(map(len, groups)) == len(set().union(*groups)), "a group is in two parts"
+    shuffled = list(questions)
+    chance.shuffle(shuffled)
+    assert split_hash(split_questions(shuffled, SHARES, seed)) == split_hash(parts)
+
+
+def test_another_seed_gives_another_split():
+    questions = [question(id=f"q{i}", group=f"g{i}") for i in range(40)]
+    assert split_hash(split_questions(questions, SHARES, 0)) != split_hash(split_questions(questions, SHARES, 1))
+
+
+@pytest.mark.parametrize("shares", [{"test": 1.0}, {"test": -0.1}, {"test": 0.6, "dev": 0.5}])
+def test_impossible_shares_are_refused(shares):
+    with pytest.raises(InputError, match="sum to less than 1"):
+        split_questions([question()], shares, 0)
+
+
+def test_a_share_of_nothing_is_no_fault():
+    parts = split_questions([question(id=f"q{i}", group="") for i in range(10)], {"test": 0.3, "dev": 0.0}, 0)
+    assert {name: len(members) for name, members in parts.items()} == {"train": 7, "test": 3, "dev": 0}
+
+
+def test_too_few_groups_are_refused():
+    with pytest.raises(InputError, match="would be empty"):
+        split_questions([question(id=f"q{i}") for i in range(10)], SHARES, 0)
+
+
+def test_real_lawqa_keeps_every_law_in_every_part(lawqa_dir):
+    questions = read_lawqa(find_lawqa(lawqa_dir))
+    parts = split_questions(questions, {"test": 0.3, "dev": 0.1}, 0)
+    for members in parts.values():
+        assert set(Counter(q.law for q in members)) == {"金商法", "薬機法", "借地借家法"}
+    assert 40 <= len(parts["test"]) <= 42
+    assert not {s for q in parts["train"] for s in q.statutes} & {s for q in parts["test"] for s in q.statutes}
