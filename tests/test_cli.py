@@ -59,7 +59,7 @@ def test_check_shows_tokens_letters_leakage_and_steps(sample_data):
 
 
 def test_check_refuses_what_training_refuses(sample_data):
-    files = [f"data.{split}={sample_data}/direct_gold/train.jsonl" for split in ("train", "test")]
+    files = [f"data.{split}={sample_data}/direct_gold/train.jsonl" for split in ("train", "dev", "test")]
     result = run_lawft("check", "tiny_direct_gold", *files)
     assert (result.returncode, "leakage" in result.stderr) == (2, True)
 

@@ -15,6 +15,7 @@ from conftest import ROOT, TINY_MODEL, run_lawft, run_sft
 from safetensors.torch import load_file
 
 CPU = ("--config_file", ROOT / "accelerate_configs" / "cpu.yaml")
+TWO = ("--config_file", ROOT / "accelerate_configs" / "multi_gpu.yaml")  # on the CPU: two gloo processes
 QUICKSTART = ROOT / "recipes" / "tiny_direct_gold.yaml"
 RUN_FILES = {
     "README.md",
@@ -226,12 +227,18 @@ def test_two_processes_train_like_one_with_twice_the_accumulation(sample_data, t
     common = ["lora.lora_dropout=0.0", "training.per_device_train_batch_size=4"]
     one, two = tmp_path / "one", tmp_path / "two"
     run_sft(QUICKSTART, *settings(sample_data, one, *common, "training.gradient_accumulation_steps=2"), launcher=CPU, check=True)
-    result = run_sft(QUICKSTART, *settings(sample_data, two, *common), launcher=("--cpu", "--num_processes", "2"), check=True, OMP_NUM_THREADS="1")
+    result = run_sft(QUICKSTART, *settings(sample_data, two, *common), launcher=TWO, check=True, OMP_NUM_THREADS="1")
     assert json.loads((two / "run.json").read_text(encoding="utf-8"))["processes"] == 2
     assert result.stdout.count("Adapter:") == 1, "rank 0 alone speaks"
     assert losses(two) == pytest.approx(losses(one), abs=1e-3)
     ours, theirs = adapter(one), adapter(two)
     assert all(torch.allclose(ours[name], theirs[name], atol=1e-3) for name in theirs)
+
+
+def test_two_processes_complain_with_one_voice(sample_data, tmp_path):
+    result = run_sft(QUICKSTART, *settings(sample_data, tmp_path / "run"), "training.learnig_rate=1", launcher=TWO, OMP_NUM_THREADS="1")
+    assert result.returncode != 0
+    assert result.stderr.count("did you mean learning_rate?") == 1
 
 
 def test_an_interrupted_run_is_resumed_only_unchanged(sample_data, tmp_path):

@@ -154,8 +154,9 @@ def test_fingerprint_changes_with_whatever_is_asked(tiny_tokenizer_copy, monkeyp
     seen.add(fingerprint())
     monkeypatch.undo()
     tiny_tokenizer_copy.chat_template = THINKING_TEMPLATE
-    seen |= {fingerprint(), fingerprint(enable_thinking=False)}
-    assert len(seen) == 5
+    seen.add(fingerprint(enable_thinking=False))
+    assert len(seen) == 4
+    assert fingerprint() == first, "another template that writes the same tokens asks the same"
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ def write_training_records(work: Path, state: "TrainerState", *, rows: int, seco
         rows: how many rows the training set had.
         seconds: how long the training took, without loading.
     """
-    columns = list(dict.fromkeys(key for entry in state.log_history for key in entry))
+    columns = list(dict.fromkeys(["step", "epoch", *(key for entry in state.log_history for key in entry)]))
     with (work / "metrics.csv").open("w", encoding="utf-8", newline="") as stream:
         writer = csv.DictWriter(stream, fieldnames=columns)
         writer.writeheader()
