@@ -60,6 +60,9 @@ def _data(options: argparse.Namespace) -> None:
     )
     for name, split in manifest["splits"].items():
         print(f"{name:5} {split['questions']:4} questions in {split['groups']:3} groups, answers {split['answers']}")
+    without = sum(not question.statutes for question in questions)
+    if without:
+        print(f"direct_gold was not written: {without} of {len(questions)} questions show no statutes")
     print(f"{out}: {', '.join(manifest['files'])}, manifest.json (split {manifest['split_sha256'][:12]})")
 
 
@@ -90,7 +93,7 @@ def _check(options: argparse.Namespace) -> None:
 def _eval(options: argparse.Namespace) -> None:
     from lawft_trl.evaluation.evaluate import evaluate_run
 
-    metrics = evaluate_run(options.path, test=options.test, force=options.force)
+    metrics = evaluate_run(options.path, test=options.test, name=options.name, force=options.force)
     base, tuned, paired = metrics["base"], metrics["tuned"], metrics["comparison"]
     low, high = (100 * bound for bound in paired["interval"])
     for warning in metrics["warnings"]:
@@ -151,6 +154,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate = verbs.add_parser("eval", help="score base and tuned on the held-out questions")
     evaluate.add_argument("path", type=Path, metavar="RUN", help="a finished run, e.g. runs/direct_norag")
     evaluate.add_argument("--test", type=Path, metavar="FILE", help="other rows than the recipe's data.test")
+    evaluate.add_argument("--name", help="the evaluation's folder in RUN/eval (default: the test file's name)")
     evaluate.add_argument("--force", action="store_true", help="replace an existing evaluation")
     evaluate.set_defaults(run=_eval)
     return parser

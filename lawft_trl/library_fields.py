@@ -151,7 +151,8 @@ def _union(members: list[ast.expr], enums: dict[str, tuple[str, ...]]) -> tuple[
 
 def _read_default(node: ast.expr | None) -> tuple[Any, str]:
     """The default and the help text of `= value` or `= field(default=..., metadata={"help": ...})`."""
-    if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "field"):
+    name = getattr(node.func, "attr", getattr(node.func, "id", None)) if isinstance(node, ast.Call) else None
+    if name != "field":
         return (UNKNOWN if node is None else _constant(node)), ""
     given = {keyword.arg: keyword.value for keyword in node.keywords}
     default = _constant(given["default"]) if "default" in given else UNKNOWN

@@ -51,8 +51,8 @@ class PatternSection:
     """Whether the prompts show the statutes that decide the question; rows of the other kind are refused."""
     system: str | None = None
     """Text of the system message; null sends none (some chat templates then write one of their own)."""
-    chat_template_kwargs: dict = dataclasses.field(default_factory=lambda: {"enable_thinking": False})
-    """Arguments of the chat template. Thinking is off, or its empty block would be the larger part of the loss."""
+    chat_template_kwargs: dict = dataclasses.field(default_factory=dict)
+    """Arguments of the chat template. `enable_thinking: false` is added: an empty think block is no answer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,6 +115,26 @@ _CHOICES = {
 }
 
 
+_TEXT_LISTS = ("data.train", "monitor.tags")
+_POSITIVE = (
+    "evaluation.batch_size",
+    "training.per_device_train_batch_size",
+    "training.per_device_eval_batch_size",
+    "training.gradient_accumulation_steps",
+    "training.max_length",
+    "lora.r",
+)
+# Keys of SFTConfig that this project sets itself, and what to set instead.
+_OWNED = {
+    "report_to": "set monitor.wandb (disabled, offline, online)",
+    "model_init_kwargs": "set the section model",
+    "resume_from_checkpoint": "give the launcher --resume",
+    "dataset_kwargs": "rows are tokenized and checked before the trainer sees them",
+    "trust_remote_code": "set model.trust_remote_code",
+    "do_predict": "use lawft eval",
+}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """A checked recipe.
@@ -130,9 +150,9 @@ class Recipe:
     origins: dict[str, str]
 
     @property
-    def name(self) -> str:
-        """The recipe's name: its file name without the ending."""
-        return self.path.stem
+    def max_length(self) -> int | None:
+        """The longest row allowed, in tokens; `SFTConfig`'s own default where the recipe says nothing."""
+        return self.values["training"].get("max_length", section_fields()["training"]["max_length"].default)
 
     @property
     def pattern(self) -> PatternSection:
@@ -167,7 +187,7 @@ def section_fields() -> dict[str, dict[str, Field]]:
     }
     for key, choices in _CHOICES.items():
         section, name = key.split(".")
-        fields[section][name] = dataclasses.replace(fields[section][name], choices=choices, kinds=fields[section][name].kinds)
+        fields[section][name] = dataclasses.replace(fields[section][name], choices=choices)
     return {section: fields[section] for section in SECTIONS}
 
 
@@ -185,7 +205,8 @@ def load_recipe(path: Path | str, overrides: Sequence[str] = (), final: Mapping[
     path = Path(path)
     settings: dict[str, tuple[Any, str]] = {}
     problems: list[str] = []
-    _read_file(path, settings, problems, ())
+    document = _parse_yaml(path)
+    _read_document(path, document, settings, problems, ())
     for override in overrides:
         _read_override(override, settings, problems)
     for key, value in (final or {}).items():
@@ -204,20 +225,24 @@ def load_recipe(path: Path | str, overrides: Sequence[str] = (), final: Mapping[
     return Recipe(path=path, values={section: values[section] for section in SECTIONS if values[section]}, origins=origins)
 
 
-def _read_file(path: Path, settings: dict[str, tuple[Any, str]], problems: list[str], ancestors: tuple[Path, ...]) -> None:
-    """Adds the settings of a file to `settings`, its parents' first, so that the child's win."""
-    if path.resolve() in ancestors:
-        problems.append(f"{path}: `extends` leads back to this file")
-        return
-    document = _parse_yaml(path)
-    if not isinstance(document, dict):
-        found = "nothing" if document is None else type(document).__name__
-        raise InputError(f"{path}: expected sections ({', '.join(SECTIONS)}), found {found}")
-    parents = document.pop("extends", [])
-    for parent in [parents] if isinstance(parents, str) else parents:
-        _read_file(path.parent / str(parent), settings, problems, (*ancestors, path.resolve()))
+def _read_document(
+    path: Path, document: dict, settings: dict[str, tuple[Any, str]], problems: list[str], ancestors: tuple[Path, ...]
+) -> None:
+    """Adds the settings of a parsed file to `settings`, its parents' first, so that the child's win."""
+    for parent in _parents(path, document, problems):
+        if parent.resolve() in (*ancestors, path.resolve()):
+            problems.append(f"{parent}: `extends` leads back to this file")
+            continue
+        try:
+            read = _parse_yaml(parent)
+        except InputError as error:
+            problems.append(str(error))
+            continue
+        _read_document(parent, read, settings, problems, (*ancestors, path.resolve()))
     for section, body in document.items():
-        where = f"{path}:{document.lc.key(section)[0] + 1}"
+        if section == "extends":
+            continue
+        where = f"{path}:{_line(document, section)}"
         if not _is_section(section, where, problems):
             continue
         if body is None and section in OPTIONAL_SECTIONS:
@@ -226,12 +251,30 @@ def _read_file(path: Path, settings: dict[str, tuple[Any, str]], problems: list[
             problems.append(f"{where}: {section}: expected `key: value` lines below it, found {_shown(_plain(body))}")
         else:
             for key, value in body.items():
-                where = f"{path}:{body.lc.key(key)[0] + 1}"
+                where = f"{path}:{_line(body, key)}"
                 if _is_key(section, str(key), where, problems):
                     settings[f"{section}.{key}"] = (_plain(value), where)
 
 
-def _parse_yaml(path: Path) -> Any:
+def _parents(path: Path, document: dict, problems: list[str]) -> list[Path]:
+    """The files that `extends` names."""
+    names = _plain(document.get("extends", []))
+    names = [names] if isinstance(names, str) else names
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        problems.append(f"{path}:{_line(document, 'extends')}: extends: expected a file or a list of files, found {_shown(names)}")
+        return []
+    return [path.parent / name for name in names]
+
+
+def _line(mapping: Any, key: Any) -> int:
+    """The line of a key, counted from 1; of the mapping itself for a key that was merged in with `<<`."""
+    try:
+        return mapping.lc.key(key)[0] + 1
+    except KeyError:
+        return mapping.lc.line + 1
+
+
+def _parse_yaml(path: Path) -> dict:
     """The file as ruamel.yaml's YAML 1.2 mapping, which knows its line numbers."""
     from ruamel.yaml import YAML, YAMLError
 
@@ -240,7 +283,7 @@ def _parse_yaml(path: Path) -> Any:
         close = difflib.get_close_matches(str(path), known, n=1, cutoff=0.5)
         raise InputError(f"{path}: no such recipe" + (f"; did you mean {close[0]}?" if close else ""))
     try:
-        return YAML().load(path.read_bytes().decode("utf-8-sig"))
+        document = YAML().load(path.read_bytes().decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8 (byte {error.start}); save the recipe as UTF-8") from None
     except YAMLError as error:
@@ -252,6 +295,10 @@ def _parse_yaml(path: Path) -> Any:
         elif "duplicate key" in reason:
             reason = f"{reason.split(' with value')[0]}: the same key stands twice in one section; keep one"
         raise InputError(f"{path}{line}: {reason}") from None
+    if not isinstance(document, dict):
+        found = "nothing" if document is None else type(document).__name__
+        raise InputError(f"{path}: expected sections ({', '.join(SECTIONS)}), found {found}")
+    return document
 
 
 def _read_override(override: str, settings: dict[str, tuple[Any, str]], problems: list[str]) -> None:
@@ -294,8 +341,7 @@ def _is_key(section: str, key: str, where: str, problems: list[str]) -> bool:
     fields = section_fields()[section]
     if key in fields:
         return True
-    hint = STALE_KEYS.get(f"{section}.{key}") or STALE_KEYS.get(key)
-    hint = f"; {hint}" if hint else _elsewhere(key, section) or _nearest(key, fields)
+    hint = f"; {STALE_KEYS[key]}" if key in STALE_KEYS else _elsewhere(key, section) or _nearest(key, fields)
     problems.append(f"{where}: {section}.{key}: unknown key{hint}")
     return False
 
@@ -321,13 +367,20 @@ def _check_value(key: str, value: Any, where: str, problems: list[str]) -> Any:
     if kind == "float" and "float" not in field.kinds and "int" in field.kinds and value.is_integer():
         return int(value)
     allowed = field.kinds | ({"int"} if "float" in field.kinds else set())
-    if field.kinds and kind not in allowed:
+    if key in _TEXT_LISTS and kind == "list" and not _text_list(value, field):
+        problems.append(f"{where}: {key}: expected a list of strings, found {_shown(value)}")
+    elif field.kinds and kind not in allowed:
         problems.append(f"{where}: {key}: expected {_expected(field)}, found {_shown(value)}{_type_hint(value, allowed)}")
     elif kind == "str" and field.choices and value not in field.choices:
         problems.append(f"{where}: {key}: expected {_expected(field)}, found {_shown(value)}{_nearest(value, field.choices)}")
     elif kind == "float" and not math.isfinite(value):
         problems.append(f"{where}: {key}: expected a finite number, found {value}")
     return value
+
+
+def _text_list(value: list, field: Field) -> bool:
+    """Whether a list holds strings alone, and at least one unless an empty list is the default."""
+    return all(isinstance(item, str) for item in value) and (bool(value) or field.default == [])
 
 
 def _expected(field: Field) -> str:
@@ -355,14 +408,16 @@ def _add_defaults(values: dict[str, dict[str, Any]], origins: dict[str, str], pa
     """Fills in what a recipe need not say: the project's own defaults, and where a run goes."""
     for section in ("model", *OWN_SECTIONS):
         for name, field in section_fields()[section].items():
-            if name in values[section] or (field.default is UNKNOWN and name != "chat_template_kwargs"):
-                continue
-            values[section][name] = {"enable_thinking": False} if name == "chat_template_kwargs" else field.default
-            origins[f"{section}.{name}"] = "default"
-    for name, value in {"output_dir": f"runs/{path.stem}", "seed": 42, "completion_only_loss": True}.items():
+            if name not in values[section] and field.default is not UNKNOWN:
+                values[section][name] = field.default
+                origins[f"{section}.{name}"] = "default"
+    ours = {"output_dir": f"runs/{path.stem}", "seed": 42, "completion_only_loss": True}
+    for name, value in ours.items():
         if name not in values["training"]:
             values["training"][name] = value
             origins[f"training.{name}"] = "default"
+    # Thinking is off unless the recipe says otherwise, also where it sets another argument of the template.
+    values["pattern"]["chat_template_kwargs"] = {"enable_thinking": False} | values["pattern"]["chat_template_kwargs"]
 
 
 def _missing(values: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -391,11 +446,11 @@ def _contradictions(values: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, 
         faults.append(("training.fp16", "bf16 and fp16 are both on; keep one"))
     if training["completion_only_loss"] is not True:
         faults.append(("training.completion_only_loss", "must be true: only the output is trained here"))
-    for key in ("packing", "padding_free", "assistant_only_loss"):
+    for key in ("packing", "eval_packing", "padding_free", "assistant_only_loss"):
         if training.get(key):
             faults.append((f"training.{key}", "must be false: rows are trained one by one with completion masks"))
     template = training.get("chat_template_path")
-    if template and not template.endswith((".jinja", ".j2")):
+    if isinstance(template, str) and not template.endswith((".jinja", ".j2")):
         faults.append(("training.chat_template_path", "must be a .jinja file; another model's template would resize this one"))
     if quantization.get("load_in_4bit") and quantization.get("load_in_8bit"):
         faults.append(("quantization.load_in_8bit", "4-bit and 8-bit are both on; keep one"))
@@ -405,8 +460,14 @@ def _contradictions(values: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, 
         faults.append(("quantization.bnb_4bit_compute_dtype", "missing; 4-bit would compute in float32: set bfloat16"))
     if training.get("eval_strategy", "no") != "no" and not data.get("dev"):
         faults.append(("training.eval_strategy", "needs rows to evaluate on: set data.dev, or eval_strategy: no"))
-    if "report_to" in training:
-        faults.append(("training.report_to", "set monitor.wandb (disabled, offline, online) instead"))
+    faults += [(f"training.{key}", f"not set here: {instead}") for key, instead in _OWNED.items() if key in training]
+    for key in _POSITIVE:
+        section, _, name = key.partition(".")
+        value = values[section].get(name, 1)
+        if isinstance(value, int) and value < 1:
+            faults.append((key, f"expected at least 1, found {value}"))
+    if not Path(str(training["output_dir"])).name:
+        faults.append(("training.output_dir", "expected the name of a new folder, e.g. runs/mine"))
     return faults
 
 

@@ -39,18 +39,21 @@ class FinishedRun:
     record: dict[str, Any]
 
 
-def identity(recipe: Recipe, data_files: Mapping[str, Sequence[Path]], prompt_fingerprint: str) -> dict[str, Any]:
-    """What must be equal for a run to be resumed: the recipe's values, the data and the prompt.
+def identity(
+    recipe: Recipe, data_files: Mapping[str, Sequence[Path]], prompt_fingerprint: str, processes: int
+) -> dict[str, Any]:
+    """What must be equal for a run to be resumed: the recipe's values, the data, the prompt, the number of processes.
 
     Args:
         recipe: the resolved recipe.
         data_files: role (`train`, `dev`, `test`) -> its files.
         prompt_fingerprint: see `lawft_trl.data.chat.prompt_fingerprint`.
+        processes: how many train.
     """
     data = {
         role: [{"file": str(file), "sha256": file_sha256(file)} for file in files] for role, files in data_files.items()
     }
-    return {"recipe": recipe.values, "data": data, "prompt_fingerprint": prompt_fingerprint}
+    return {"recipe": recipe.values, "data": data, "prompt_fingerprint": prompt_fingerprint, "processes": processes}
 
 
 def check_target(target: Path, wanted: Mapping[str, Any], *, resume: bool, force: bool) -> None:
@@ -69,8 +72,9 @@ def check_target(target: Path, wanted: Mapping[str, Any], *, resume: bool, force
     if resume:
         _require_same(work, wanted)
         return
-    refuse_existing(target, force=force, what="a finished run")
-    if work.exists() and not force:
+    refuse_existing(target, force=force, mark="run.json")
+    # Without run.json it is not a begun run: the trainer makes its folder as soon as it is built.
+    if (work / "run.json").exists() and not force:
         raise InputError(f"{work}: an interrupted run is there; --resume goes on with it, --force drops it")
 
 
@@ -136,10 +140,11 @@ def environment() -> dict[str, Any]:
 
 
 def _commit() -> dict[str, Any] | None:
-    """The commit of the folder the command was run in; `None` outside a repository."""
+    """The commit this package runs from; `None` where it was installed without its repository."""
+    git = {"cwd": Path(__file__).parent, "capture_output": True, "text": True, "check": True}
     try:
-        commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-        changed = subprocess.run(["git", "status", "--porcelain"], capture_output=True, text=True, check=True).stdout
+        commit = subprocess.run(["git", "rev-parse", "HEAD"], **git).stdout.strip()
+        changed = subprocess.run(["git", "status", "--porcelain"], **git).stdout
     except (OSError, subprocess.CalledProcessError):
         return None
     return {"id": commit, "uncommitted_changes": bool(changed.strip())}
@@ -161,6 +166,8 @@ def _require_same(work: Path, wanted: Mapping[str, Any]) -> None:
             for key in sorted({*before, *now})
             if before.get(key) != now.get(key)
         ]
+    if begun["processes"] != wanted["processes"]:
+        changes.append(f"begun with {begun['processes']} process(es), now {wanted['processes']}")
     for key in ("data", "prompt_fingerprint"):
         if begun[key] != wanted[key]:
             changes.append(f"{key}: the files or the prompt have changed since")

@@ -24,6 +24,7 @@ from lawft_trl.training.preflight import (
     recipe_tokenizer,
     refuse_overlap,
     require_device,
+    require_scorable,
     set_up_monitor,
     sft_config,
 )
@@ -42,7 +43,7 @@ def main(recipe: Recipe, *, resume: bool = False, force: bool = False) -> None:
     """
     # Data: read, refuse leakage
     rows = read_roles(recipe)
-    overlap = refuse_overlap(recipe, rows["train"], rows["test"])
+    overlap = refuse_overlap(recipe, rows)
 
     # Libraries, loaded only now, and the seed before anything is drawn from it
     from accelerate import PartialState
@@ -53,7 +54,7 @@ def main(recipe: Recipe, *, resume: bool = False, force: bool = False) -> None:
 
     from lawft_trl import run_dir
     from lawft_trl.data.chat import end_of_turn, prompt_fingerprint
-    from lawft_trl.training.records import peak_memory_gib, write_training_records
+    from lawft_trl.training.records import summary_line, write_training_records
     from lawft_trl.training.supervision import prove_trainer
 
     training = recipe.values["training"]
@@ -64,12 +65,13 @@ def main(recipe: Recipe, *, resume: bool = False, force: bool = False) -> None:
     # Tokens: every row encoded and proven
     tokenizer, kwargs = recipe_tokenizer(recipe), recipe.pattern.chat_template_kwargs
     encoded, encoded_dev = (encode_role(recipe, rows[role], tokenizer) for role in ("train", "dev"))
+    require_scorable(recipe, tokenizer)
 
     # Run folder: refuse a taken one before a model is loaded
     target = Path(training["output_dir"])
     work = run_dir.unfinished(target)
     fingerprint = prompt_fingerprint(tokenizer, system=recipe.pattern.system, template_kwargs=kwargs)
-    identity = run_dir.identity(recipe, data_files(recipe), fingerprint)
+    identity = run_dir.identity(recipe, data_files(recipe), fingerprint, state.num_processes)
     run_dir.check_target(target, identity, resume=resume, force=force)
     report_to = set_up_monitor(recipe, work)
 
@@ -90,7 +92,6 @@ def main(recipe: Recipe, *, resume: bool = False, force: bool = False) -> None:
         "identity": identity,
         "command": sys.argv,
         "environment": run_dir.environment(),
-        "processes": state.num_processes,
         "overlap": overlap,
         "rows_with_trimmed_statutes": sum(item.dropped_statutes > 0 for item in encoded),
     }
@@ -100,16 +101,16 @@ def main(recipe: Recipe, *, resume: bool = False, force: bool = False) -> None:
     started = time.monotonic()
     checkpoint = run_dir.last_checkpoint(work) if resume else None
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    seconds = time.monotonic() - started
     trainer.save_model(str(work))
-    results = {"minutes": (time.monotonic() - started) / 60, "peak_memory_gib": peak_memory_gib()}
     if state.is_main_process:
-        results |= write_training_records(work, trainer.state, rows=len(encoded), seconds=60 * results["minutes"])
+        results = write_training_records(work, trainer.state, rows=len(encoded), seconds=seconds, resumed_from=checkpoint)
         if report_to:
             import wandb
 
             wandb.finish()
         run_dir.finish(work, target, results)
-        print(f"\nAdapter: {target}\nNext:    lawft eval {target}")
+        print(f"\n{summary_line(results)}\nAdapter: {target}\nNext:    lawft eval {target}")
     state.wait_for_everyone()
 
 
@@ -126,16 +127,25 @@ def parse_arguments() -> argparse.Namespace:
 def run_from_command_line() -> int:
     """Runs the command line; returns the exit code, 2 for input that cannot be used."""
     arguments = parse_arguments()
+    first = os.environ.get("LOCAL_RANK", "0") == "0"
     try:
         final = REHEARSAL if arguments.rehearse else {}
         if arguments.rehearse:
             final = {**final, "training.output_dir": f"runs/rehearsal/{arguments.recipe.stem}"}
         recipe = load_recipe(arguments.recipe, arguments.overrides, final)
         main(recipe, resume=arguments.resume, force=arguments.force or arguments.rehearse)
+        if arguments.rehearse and recipe.data.test and recipe.pattern.answer != "cot" and first:
+            from lawft_trl.evaluation.evaluate import evaluate_run
+
+            metrics = evaluate_run(Path(recipe.values["training"]["output_dir"]))
+            print(f"Report:  {metrics['report']} (a rehearsal: the figures mean nothing)")
     except InputError as error:
-        # Every process meets the same error; one voice is enough.
-        if os.environ.get("RANK", "0") == "0":
-            print(error, file=sys.stderr)
+        # All processes of a machine meet the same error; one voice is enough. The others wait for it, because the
+        # launcher ends all processes as soon as one has ended.
+        if first:
+            print(error, file=sys.stderr, flush=True)
+        else:
+            time.sleep(5)
         return 2
     return 0
 

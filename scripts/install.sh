@@ -17,9 +17,18 @@ find_python() {
 
 install_lawft() {
   local extra=${1:+[$1]} stamp=.venv/.installed python
-  local wanted="$(cksum pyproject.toml constraints.txt) $PWD ${1:-}"
-  [ -x .venv/bin/python ] || { python=$(find_python) && "$python" -m venv .venv; } || return 1
-  if ! grep -qsF "$wanted" "$stamp"; then
+  local wanted
+  wanted="$(cat pyproject.toml constraints.txt | cksum) $PWD [${1:-}]" # one line: what was installed, where, with which extra
+  if ! .venv/bin/python -m pip --version >/dev/null 2>&1; then # also after a `venv` that broke off half-way
+    python=$(find_python) || return 1
+    rm -rf .venv
+    if ! "$python" -m venv .venv; then
+      rm -rf .venv
+      echo "$python -m venv failed; on Debian and Ubuntu: apt-get install python3-venv" >&2
+      return 1
+    fi
+  fi
+  if ! grep -qsxF "$wanted" "$stamp"; then
     echo "== Installing into .venv (the first time this takes several minutes) =="
     # torch first and by itself, so that the pinned build is taken whatever the other packages would prefer.
     .venv/bin/python -m pip install --quiet --disable-pip-version-check "$(grep '^torch==' constraints.txt)" -c constraints.txt

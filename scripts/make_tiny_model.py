@@ -48,13 +48,12 @@ CHAT_TEMPLATE = """{%- for message in messages %}
 {%- endif %}
 """
 
-# (random tokens around the value at most, rows a batch, steps at most). The distance grows: started at the far end, or
-# with the value always at one place, training stays at chance far longer. A stage ends early once it is learned.
-STAGES = ((3, 64, 500), (10, 64, 300), (24, 64, 300))
-LEARNED = 0.95
+# (random tokens around the value at most, rows a batch, steps at most, accuracy at which the stage ends). The distance
+# grows: started at the far end, or with the value always at one place, training stays at chance far longer. The last
+# stage ends early on purpose: carried on, it solves the project's prompts without any fine-tuning.
+STAGES = ((3, 64, 500, 0.985), (10, 64, 300, 0.985), (20, 64, 300, 0.93))
 
-
-# The folder's own description. The figures of a fine-tune were measured apart, with TRL's SFTTrainer; see the table.
+# The folder's own description. The table of fine-tunes was measured apart and does not change with the arguments.
 README = """# Tiny model
 
 A Qwen3 causal LM of {parameters:,} parameters with its own tokenizer, to try the whole way of this project on a CPU.
@@ -70,7 +69,15 @@ It is a test object: it knows no Japanese, no law and no facts, and answers noth
 On the sample set in the project's prompt with its article shown, before any fine-tuning: **{zero_shot}** of all
 questions right (chance is 25 %).
 
-LORA_TABLE
+LoRA on it with TRL's SFTTrainer (r 16, alpha 32, dropout 0.05, all-linear; learning rate 1e-3, linear, batch 16; 300
+questions × 4 orders; loss on the letter and the end of the turn), measured with seed 1 of this script on 162 questions
+of other articles, on 2 CPU cores:
+
+| split, seed | steps | seconds | base | tuned |
+|---|---|---|---|---|
+| 7, 1 (on which the settings were chosen) | 225 | 120 | 53.1 % | 87.0 % |
+| 8, 2 | 150 | 71 | 50.0 % | 81.5 % |
+
 Licence: Apache-2.0, like the rest of the project.
 """
 
@@ -195,7 +202,7 @@ def train(model: Qwen3ForCausalLM, puzzles: Puzzles) -> int:
     warm_up = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / 50))
     done = 0
     model.train()
-    for number, (longest, rows, steps) in enumerate(STAGES, start=1):
+    for number, (longest, rows, steps, enough) in enumerate(STAGES, start=1):
         smoothed = 0.0
         with tqdm(total=steps, desc=f"stage {number}/{len(STAGES)}") as bar:
             for _ in range(steps):
@@ -209,7 +216,7 @@ def train(model: Qwen3ForCausalLM, puzzles: Puzzles) -> int:
                 smoothed = 0.9 * smoothed + 0.1 * accuracy
                 bar.set_postfix(loss=f"{answer:.3f}", accuracy=f"{smoothed:.3f}")
                 bar.update()
-                if smoothed > LEARNED:
+                if smoothed > enough:
                     break
     return done
 
@@ -252,6 +259,7 @@ def save(model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Path,
     """Writes the folder as `from_pretrained` reads it."""
     model.generation_config.max_new_tokens = 8  # an answer is a letter and the end of the turn
     model.save_pretrained(out)
+    (out / "model.safetensors").chmod(0o644)  # written for its owner alone
     tokenizer.save_pretrained(out)
     settings = out / "tokenizer_config.json"
     content = json.loads(settings.read_text(encoding="utf-8"))

@@ -28,13 +28,28 @@ def prompt_text(tokenizer: "PreTrainedTokenizerBase", messages: Messages, templa
     Raises:
         InputError: when the tokenizer has no chat template or the template refuses the messages.
     """
-    if not tokenizer.chat_template:
+    return _render(tokenizer, messages, template_kwargs, add_generation_prompt=True)
+
+
+def _render(
+    tokenizer: "PreTrainedTokenizerBase", messages: Messages, template_kwargs: Mapping[str, Any], *, add_generation_prompt: bool
+) -> str:
+    """`apply_chat_template` whose refusals are `InputError`s."""
+    template = tokenizer.chat_template
+    if not template:
         raise InputError(
             f"{tokenizer.name_or_path}: the tokenizer has no chat template, so the prompt cannot be rendered",
             ["use the instruction-tuned model, or set training.chat_template_path to a .jinja file"],
         )
+    if "strftime_now" in str(template) and "date_string" not in template_kwargs:
+        raise InputError(
+            f"{tokenizer.name_or_path}: the chat template writes today's date into the prompt, so tomorrow's is another prompt",
+            ["fix it: pattern.chat_template_kwargs={enable_thinking: false, date_string: 26 Jul 2024}"],
+        )
     try:
-        return tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True, **template_kwargs)
+        return tokenizer.apply_chat_template(
+            list(messages), tokenize=False, add_generation_prompt=add_generation_prompt, **template_kwargs
+        )
     except Exception as error:  # templates refuse in their own words, through jinja2's TemplateError
         roles = ", ".join(message["role"] for message in messages)
         raise InputError(
@@ -56,7 +71,7 @@ def end_of_turn(tokenizer: "PreTrainedTokenizerBase", template_kwargs: Mapping[s
     """
     marker = "答えはここです"
     messages = [{"role": "user", "content": "問い"}, {"role": "assistant", "content": marker}]
-    text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=False, **template_kwargs)
+    text = _render(tokenizer, messages, template_kwargs, add_generation_prompt=False)
     tail = text.rpartition(marker)[2].lstrip()
     special = [token for token in tokenizer.all_special_tokens + list(tokenizer.get_added_vocab()) if tail.startswith(token)]
     token = max(special, key=len, default=tokenizer.eos_token)

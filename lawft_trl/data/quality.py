@@ -1,7 +1,7 @@
 """What can be wrong with rows that are each well-formed: here, training rows that are also in the test."""
 
 import unicodedata
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,7 +17,7 @@ class Overlap:
     """A training row that gives away a test row.
 
     Attributes:
-        reason: `"same id"`, `"same group"` or `"near-duplicate text"`.
+        reason: `"same id"`, `"same group"`, `"same prompt"` or `"near-duplicate text"`.
         train: the training row.
         test: the test row.
     """
@@ -28,53 +28,84 @@ class Overlap:
 
 
 def find_overlaps(train: Sequence[Row], test: Sequence[Row]) -> list[Overlap]:
-    """For every training row that is in the test set, the first reason found; at most one per training row."""
-    by_id = {(row.meta.get("dataset"), row.id): row for row in test if "id" in row.meta}
-    by_group = {(row.meta.get("dataset"), row.meta["group"]): row for row in test if row.meta.get("group")}
-    grams = [_ngrams(row) for row in test]
-    index = defaultdict(set)
-    for position, found in enumerate(grams):
-        for gram in found:
-            index[gram].add(position)
-    overlaps, nearest = [], {}
+    """For every training row that is in the test set, the first reason found; at most one per training row.
+
+    Ids and groups are compared within a data set, and where one of the two rows does not say which it is from.
+    Texts are compared on the question and its choices, so that neither the prompt's own sentences nor the order of the
+    choices count. A row that does not say which part of its prompt is the question is searched for the other's.
+    """
+    ids, groups, prompts = defaultdict(list), defaultdict(list), {}
+    for row in test:
+        if row.meta.get("id") is not None:
+            ids[row.id].append(row)
+        if row.meta.get("group"):
+            groups[row.meta["group"]].append(row)
+        prompts.setdefault(_plain(row.prompt[-1]["content"]), row)
+    texts = _Texts(test)
+    overlaps = []
     for row in train:
-        dataset = row.meta.get("dataset")
-        if "id" in row.meta and (dataset, row.id) in by_id:
-            overlaps.append(Overlap("same id", row, by_id[dataset, row.id]))
-            continue
-        if row.meta.get("group") and (dataset, row.meta["group"]) in by_group:
-            overlaps.append(Overlap("same group", row, by_group[dataset, row.meta["group"]]))
-            continue
-        own = frozenset(_ngrams(row))
-        if own not in nearest:
-            nearest[own] = _near_duplicate(own, grams, index)
-        if nearest[own] is not None:
-            overlaps.append(Overlap("near-duplicate text", row, test[nearest[own]]))
+        same_id = _same_dataset(row, ids[row.id] if row.meta.get("id") is not None else [])
+        same_group = _same_dataset(row, groups.get(row.meta.get("group"), []))
+        same_prompt = prompts.get(_plain(row.prompt[-1]["content"]))
+        for reason, found in (("same id", same_id), ("same group", same_group), ("same prompt", same_prompt)):
+            if found is not None:
+                overlaps.append(Overlap(reason, row, found))
+                break
+        else:
+            near = texts.nearest(row)
+            if near is not None:
+                overlaps.append(Overlap("near-duplicate text", row, near))
     return overlaps
 
 
-def _near_duplicate(own: frozenset[str], grams: Sequence[set[str]], index: dict[str, set[int]]) -> int | None:
-    """The first test row whose n-grams have a Jaccard index with `own` of at least `_NEAR_DUPLICATE`."""
-    shared = defaultdict(int)
-    for gram in own:
-        for position in index.get(gram, ()):
-            shared[position] += 1
-    for position, count in sorted(shared.items()):
-        if count >= _NEAR_DUPLICATE * (len(own) + len(grams[position]) - count):
-            return position
-    return None
+class _Texts:
+    """The test rows' character n-grams, to be searched for each training row's."""
+
+    def __init__(self, test: Sequence[Row]):
+        self._test = [(row, *_ngrams(row)) for row in test]
+        self._index = defaultdict(set)
+        for position, (_, _, grams) in enumerate(self._test):
+            for gram in grams:
+                self._index[gram].add(position)
+        self._known: dict[tuple[bool, frozenset[str]], Row | None] = {}
+
+    def nearest(self, row: Row) -> Row | None:
+        """The first test row whose text is nearly this row's; the same text is looked up once."""
+        is_question, grams = _ngrams(row)
+        key = (is_question, grams)
+        if key not in self._known:
+            self._known[key] = self._search(is_question, grams)
+        return self._known[key]
+
+    def _search(self, is_question: bool, grams: frozenset[str]) -> Row | None:
+        shared = Counter(position for gram in grams for position in self._index.get(gram, ()))
+        for position, count in sorted(shared.items()):
+            row, other_is_question, others = self._test[position]
+            if is_question == other_is_question:
+                whole = len(grams) + len(others) - count  # Jaccard index
+            else:
+                whole = len(grams) if is_question else len(others)  # the question's share that is in the prompt
+            if count >= _NEAR_DUPLICATE * whole:
+                return row
+        return None
 
 
-def _ngrams(row: Row) -> set[str]:
-    """Character n-grams of what is asked: question and choices where known, so that neither the prompt's own
-    sentences nor the order of the choices count; else the whole last message."""
+def _same_dataset(row: Row, candidates: Sequence[Row]) -> Row | None:
+    dataset = row.meta.get("dataset")
+    return next((other for other in candidates if None in (dataset, other.meta.get("dataset")) or dataset == other.meta["dataset"]), None)
+
+
+def _ngrams(row: Row) -> tuple[bool, frozenset[str]]:
+    """Whether the n-grams are of question and choices alone, and the n-grams; else they are of the whole last message."""
     meta = row.meta
-    if isinstance(meta.get("question"), str) and isinstance(meta.get("choices"), dict):
-        texts = [meta["question"], *sorted(map(str, meta["choices"].values()))]
-    else:
-        texts = [row.prompt[-1]["content"]]
+    is_question = isinstance(meta.get("question"), str) and isinstance(meta.get("choices"), dict)
+    texts = [meta["question"], *map(str, meta["choices"].values())] if is_question else [row.prompt[-1]["content"]]
     grams = set()
-    for text in texts:
-        plain = "".join(character for character in unicodedata.normalize("NFKC", text).lower() if character.isalnum())
-        grams |= {plain[start : start + _NGRAM] for start in range(max(1, len(plain) - _NGRAM + 1))}
-    return grams - {""}
+    for text in map(_plain, texts):
+        grams |= {text[start : start + _NGRAM] for start in range(max(1, len(text) - _NGRAM + 1))}
+    return is_question, frozenset(grams - {""})
+
+
+def _plain(text: str) -> str:
+    """Letters and digits alone, in one width and case."""
+    return "".join(character for character in unicodedata.normalize("NFKC", text).lower() if character.isalnum())

@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -103,7 +103,20 @@ def read_questions(path: Path) -> list[Question]:
         )
     if problems:
         raise InputError(f"{path}: {len(problems)} error(s) in the questions", problems)
-    return questions
+    return _with_groups(questions)
+
+
+def _with_groups(questions: Sequence[Question]) -> list[Question]:
+    """Joins the groups of questions that show the same statute text, and groups those that name no group."""
+    keys = [[*question.statutes, *([("group", question.group)] if question.group else [])] for question in questions]
+    joined = shared_passage_groups(keys, "g")
+    given: dict[str, str] = {}
+    for name, question in zip(joined, questions, strict=True):
+        if question.group:
+            given.setdefault(name, question.group)
+    return [
+        dataclasses.replace(question, group=given.get(name, name)) for name, question in zip(joined, questions, strict=True)
+    ]
 
 
 def write_questions(path: Path, questions: Iterable[Question]) -> None:
@@ -148,7 +161,7 @@ def read_jsonl(path: Path) -> list[tuple[int, object]]:
     return records
 
 
-def shared_passage_groups(statutes: Sequence[Iterable[str]], prefix: str) -> list[str]:
+def shared_passage_groups(statutes: Sequence[Iterable[Hashable]], prefix: str) -> list[str]:
     """Names a group for every question so that two questions with a key in common have the same group.
 
     Args:

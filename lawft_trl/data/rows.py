@@ -1,7 +1,8 @@
 """Rows: what a model is trained and scored on, one JSON object a line."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,6 +11,7 @@ from lawft_trl.data.questions import LETTERS, Question, choice_problems, read_js
 from lawft_trl.errors import InputError
 
 _ROLES = ("system", "user", "assistant")
+_META_KINDS = {"dataset": str, "mode": str, "group": str, "order": str, "law": str, "use_context": bool}
 _FORMS = '{"input", "output", "meta"}, {"prompt", "completion"} or {"messages"}'
 
 
@@ -32,12 +34,12 @@ class Row:
     @property
     def id(self) -> str:
         """The question's id (equal for its permuted copies), or the place of a row that has none."""
-        return str(self.meta.get("id", self.source))
+        return str(self.source if self.meta.get("id") is None else self.meta["id"])
 
     @property
     def gold(self) -> str | None:
         """The gold letter, from `meta.correct` or from an output that is just a letter."""
-        letter = self.meta.get("correct", self.output.strip())
+        letter = self.meta.get("correct") or self.output.strip()
         return letter if letter in LETTERS else None
 
 
@@ -76,8 +78,10 @@ def row_question(row: Row) -> Question | None:
     Only such a row may be shown with its choices in another order or with fewer statutes.
     """
     meta, system = row.meta, row.prompt[0]["content"] if row.prompt[0]["role"] == "system" else None
-    needed = (meta.get("question"), meta.get("choices"), meta.get("statutes", []))
-    if not isinstance(needed[0], str) or choice_problems(needed[1], row.gold) or not isinstance(needed[2], list):
+    needed = (meta.get("question"), meta.get("choices"), meta.get("statutes") or [])
+    if not isinstance(needed[0], str) or choice_problems(needed[1], row.gold):
+        return None
+    if not isinstance(needed[2], list) or not all(isinstance(statute, str) for statute in needed[2]):
         return None
     question = Question(
         id=row.id,
@@ -88,10 +92,26 @@ def row_question(row: Row) -> Question | None:
         statutes=tuple(needed[2]),
         group=str(meta.get("group", "")),
     )
-    mode = meta.get("mode", "direct")
+    mode = meta.get("mode") or "direct"
     if mode not in ("direct", "cot"):
         return None
     return question if build_messages(question, answer=mode, statutes=question.statutes, system=system) == list(row.prompt) else None
+
+
+def with_fewer_statutes(row: Row) -> Iterator[Row]:
+    """The row with its last statute passage left out, then the last two, and so on; one passage always stays.
+
+    Nothing comes of a row that cannot be rendered again, or that shows one passage or none.
+    """
+    question = row_question(row)
+    if question is None:
+        return
+    system = row.prompt[0]["content"] if row.prompt[0]["role"] == "system" else None
+    answer = row.meta.get("mode") or "direct"
+    for kept in range(len(question.statutes) - 1, 0, -1):
+        statutes = question.statutes[:kept]
+        prompt = build_messages(question, answer=answer, statutes=statutes, system=system)
+        yield replace(row, prompt=tuple(prompt), meta={**row.meta, "statutes": list(statutes), "top_k": kept})
 
 
 def read_rows(path: Path, *, system: str | None = None) -> list[Row]:
@@ -104,22 +124,27 @@ def read_rows(path: Path, *, system: str | None = None) -> list[Row]:
     Raises:
         InputError: with every faulty line.
     """
-    rows, problems = [], []
+    rows, problems, first = [], [], {}
     for number, record in read_jsonl(path):
         source = f"{path}:{number}"
         faults = record_problems(record)
+        if not faults:
+            meta = record.get("meta") or {}
+            turns = list(_turns(record))
+            # The same prompt, answer and question: a copy. Equal first turns of two conversations are none.
+            key = json.dumps([turns, meta.get("dataset"), meta.get("id")], ensure_ascii=False)
+            if key in first:
+                faults = [f"the same row as {first[key]}"]
+            first.setdefault(key, source)
         if faults:
             problems += [f"{source}: {fault}" for fault in faults]
             continue
-        for prompt, output in _turns(record):
+        for prompt, output in turns:
             if system is not None and prompt[0]["role"] != "system":
                 prompt = [{"role": "system", "content": system}, *prompt]
-            rows.append(Row(prompt=tuple(prompt), output=output, meta=record.get("meta", {}), source=source))
+            rows.append(Row(prompt=tuple(prompt), output=output, meta=meta, source=source))
     if problems:
         raise InputError(f"{path}: {len(problems)} error(s) in the rows", problems)
-    problems = _repeated(rows)
-    if problems:
-        raise InputError(f"{path}: {len(problems)} row(s) stand there twice", problems)
     return rows
 
 
@@ -127,10 +152,12 @@ def record_problems(record: object) -> list[str]:
     """What keeps a parsed JSON value from being a row; an empty list when nothing does."""
     if not isinstance(record, dict):
         return [f"expected an object, found {type(record).__name__}"]
-    if "messages" in record:
-        return _message_problems(record["messages"], "messages", needs_answer=True)
-    meta = record.get("meta", {})
+    meta = record.get("meta")
+    meta = {} if meta is None else meta
     problems = [] if isinstance(meta, dict) else [f"`meta`: expected an object, found {type(meta).__name__}"]
+    if "messages" in record:
+        problems += _message_problems(record["messages"], "messages", needs_answer=True)
+        return problems or _meta_problems(meta, record)
     if "input" in record or "output" in record:
         keys = ("input", "output")
     elif "prompt" in record or "completion" in record:
@@ -152,11 +179,17 @@ def record_problems(record: object) -> list[str]:
 
 
 def _meta_problems(meta: dict[str, Any], record: dict[str, Any]) -> list[str]:
-    """Faults of the parts of `meta` that this project reads; a part that is absent is no fault."""
-    problems = []
+    """Faults of the parts of `meta` that this project reads; a part that is absent or null is no fault."""
+    problems = [
+        f"`meta.{key}`: expected {kind.__name__}, found {meta[key]!r:.60}"
+        for key, kind in _META_KINDS.items()
+        if meta.get(key) is not None and not isinstance(meta[key], kind)
+    ]
+    if not isinstance(meta.get("id", ""), str | int):
+        problems.append(f"`meta.id`: expected a string, found {meta['id']!r:.60}")
     if isinstance(meta.get("choices"), dict):
-        problems += [f"meta.{fault}" for fault in choice_problems(meta["choices"], meta.get("correct", "a"))]
-    elif "correct" in meta and meta["correct"] not in LETTERS:
+        problems += [f"meta.{fault}" for fault in choice_problems(meta["choices"], meta.get("correct") or "a")]
+    elif meta.get("correct") is not None and meta["correct"] not in LETTERS:
         problems.append(f"`meta.correct`: expected one of a, b, c, d, found {meta['correct']!r:.60}")
     output = record.get("output")
     if meta.get("mode") == "direct" and meta.get("correct") in LETTERS and output in LETTERS and output != meta["correct"]:
@@ -181,8 +214,13 @@ def _message_problems(messages: object, name: str, *, needs_answer: bool) -> lis
         problems.append(f"`{name}`: no message has the role assistant, so there is nothing to learn")
     if not needs_answer and messages[-1]["role"] != "user":
         problems.append(f"`{name}`: must end with the role user; the answer stands in `completion`")
-    if name == "messages" and messages[0]["role"] == "assistant":
-        problems.append("`messages[0]`: an assistant's turn needs a prompt before it")
+    if name == "messages":
+        roles = [message["role"] for message in messages]
+        problems += [
+            f"`messages[{index}]`: an assistant's turn must follow a user's"
+            for index, role in enumerate(roles)
+            if role == "assistant" and (index == 0 or roles[index - 1] != "user")
+        ]
     return problems
 
 
@@ -199,21 +237,6 @@ def _turns(record: dict[str, Any]) -> Iterable[tuple[list[dict[str, str]], str]]
     if isinstance(prompt, str):
         prompt = [{"role": "user", "content": prompt}]
     yield prompt, output if isinstance(output, str) else output[0]["content"]
-
-
-def _repeated(rows: Sequence[Row]) -> list[str]:
-    """Rows that say the same as an earlier row, or the same question in the same order and form."""
-    problems, first = [], {}
-    for row in rows:
-        keys = [(tuple(message["content"] for message in row.prompt), row.output)]
-        if "id" in row.meta:  # the turns of one conversation have one id, and prompts of different lengths
-            keys.append((row.id, row.meta.get("mode"), row.meta.get("order"), len(row.prompt)))
-        seen = next((first[key] for key in keys if key in first), None)
-        if seen is not None:
-            problems.append(f"{row.source}: the same question in the same order as {seen} (id {row.id})")
-        for key in keys:
-            first.setdefault(key, row.source)
-    return problems
 
 
 def select_rows(rows: Sequence[Row], answer: Literal["direct", "cot", "auto"], statutes: str, where: str) -> list[Row]:

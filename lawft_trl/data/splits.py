@@ -12,8 +12,9 @@ from lawft_trl.errors import InputError
 def split_questions(questions: Sequence[Question], shares: Mapping[str, float], seed: int) -> dict[str, list[Question]]:
     """Divides questions into parts so that no group is in two of them.
 
-    Within every law the groups are shuffled with the seed and dealt to the parts until each holds its share of that
-    law's questions; a group that would overfill a part is passed over. What is left is `"train"`.
+    Law by law the groups are shuffled with the seed and dealt to the parts until each holds its share of the questions
+    seen so far, so that what one law was too small or its groups too large for is made up by the next. A group that
+    would overfill a part is passed over. What is left is `"train"`.
 
     Args:
         questions: in any order; the result does not depend on it.
@@ -36,12 +37,13 @@ def split_questions(questions: Sequence[Question], shares: Mapping[str, float], 
         by_law[Counter(question.law for question in members).most_common(1)[0][0]].append(members)
 
     parts: dict[str, list[Question]] = {"train": [], **{name: [] for name in shares}}
+    seen = 0
     for law in sorted(by_law):
         waiting = by_law[law]
         random.Random(f"{seed}:{law}").shuffle(waiting)
-        size = sum(map(len, waiting))
+        seen += sum(map(len, waiting))
         for name, share in shares.items():
-            room, passed = round(share * size), []
+            room, passed = round(share * seen) - len(parts[name]), []
             for members in waiting:
                 if len(members) <= room:
                     parts[name] += members

@@ -15,19 +15,21 @@ from lawft_trl.evaluation.metrics import compare, describe_model
 from lawft_trl.evaluation.predict import ask_in_four_orders, score_letters, unique_questions
 from lawft_trl.evaluation.report import render_report
 from lawft_trl.folders import refuse_existing, whole_folder, write_json
+from lawft_trl.recipe import Recipe
 from lawft_trl.run_dir import FinishedRun, read_run
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from peft import PeftModel
 
 
-def evaluate_run(path: Path, *, test: Path | None = None, force: bool = False) -> dict[str, Any]:
-    """Scores the base model and the tuned one and writes `RUN/eval/<name of the test file>/`.
+def evaluate_run(path: Path, *, test: Path | None = None, name: str | None = None, force: bool = False) -> dict[str, Any]:
+    """Scores the base model and the tuned one and writes `RUN/eval/NAME/`.
 
     Args:
         path: a finished run.
         test: rows to score instead of the recipe's `data.test`.
-        force: replace an existing evaluation on the same file.
+        name: the evaluation's folder; the test file's name without its ending where none is given.
+        force: replace an existing evaluation of that name.
 
     Returns:
         The metrics, also written as `metrics.json` beside `predictions.jsonl` and `report.md`.
@@ -39,17 +41,17 @@ def evaluate_run(path: Path, *, test: Path | None = None, force: bool = False) -
     file = test or (run.recipe.data.test and Path(run.recipe.data.test))
     if file is None:
         raise InputError(f"{path}: the recipe has no data.test; name held-out rows with --test FILE")
-    out = run.path / "eval" / file.stem
-    refuse_existing(out, force=force, what="an evaluation")
+    out = run.path / "eval" / (name or file.stem)
+    refuse_existing(out, force=force, mark="metrics.json")
     pattern = run.recipe.pattern
     if pattern.answer == "cot":
         raise InputError(f"{path}: pattern.answer is 'cot', but the scorer `letters` reads direct answers only")
     tokenizer = load_tokenizer(str(run.path))
     _require_same_prompt(run, prompt_fingerprint(tokenizer, system=pattern.system, template_kwargs=pattern.chat_template_kwargs))
-    rows = select_rows(read_rows(file, system=pattern.system), "direct", pattern.statutes, str(file))
-    rows = unique_questions(rows)
+    rows = questions_to_score(run.recipe, file)
     overlap, warnings = _check_overlap(run, rows)
-    asked = ask_in_four_orders(rows, tokenizer, pattern.chat_template_kwargs)
+    trim_to = run.recipe.max_length if run.recipe.data.overlong == "trim_statutes" else None
+    asked = ask_in_four_orders(rows, tokenizer, pattern.chat_template_kwargs, trim_to=trim_to)
 
     started = time.monotonic()
     model = load_tuned(run)
@@ -59,6 +61,8 @@ def evaluate_run(path: Path, *, test: Path | None = None, force: bool = False) -
     tuned = score_letters(model, asked, progress="tuned", **settings)
 
     orders = len(asked) / len(rows)
+    passages = {row.id: len(row.meta.get("statutes") or []) for row in rows}
+    trimmed = {item.row.id for item in asked if len(item.row.meta.get("statutes") or []) < passages[item.row.id]}
     metrics = {
         "run": path.name,
         "model": run.recipe.model.name_or_path,
@@ -66,7 +70,8 @@ def evaluate_run(path: Path, *, test: Path | None = None, force: bool = False) -
         "statutes": pattern.statutes,
         "test_file": str(file),
         "test_sha256": file_sha256(file),
-        "asked": f"{len(rows)} questions in {'four orders' if orders == 4 else f'{orders:.1f} orders on average'} each",
+        "asked": f"{len(rows)} questions in {'four orders' if orders == 4 else f'{orders:.1f} orders on average'} each"
+        + (f", {len(trimmed)} of them with fewer statutes to fit training.max_length" if trimmed else ""),
         "groups": len({prediction.group for prediction in base}),
         "prompt_fingerprint": run.record["identity"]["prompt_fingerprint"],
         "overlap": overlap,
@@ -77,7 +82,7 @@ def evaluate_run(path: Path, *, test: Path | None = None, force: bool = False) -
         "comparison": compare(base, tuned, seed=run.recipe.evaluation.seed),
     }
     out.parent.mkdir(exist_ok=True)
-    with whole_folder(out, force=force, what="an evaluation") as folder:
+    with whole_folder(out, force=force, mark="metrics.json") as folder:
         with (folder / "predictions.jsonl").open("w", encoding="utf-8") as stream:
             for name, predictions in (("base", base), ("tuned", tuned)):
                 for prediction in predictions:
@@ -87,15 +92,27 @@ def evaluate_run(path: Path, *, test: Path | None = None, force: bool = False) -
     return {**metrics, "report": str(out / "report.md")}
 
 
-def load_tuned(run: FinishedRun) -> "PreTrainedModel":
-    """The base model as the run loaded it, with the run's adapter on it, in `eval` mode."""
+def questions_to_score(recipe: Recipe, file: Path) -> list[Row]:
+    """The direct rows of a file, one per question."""
+    rows = read_rows(file, system=recipe.pattern.system)
+    return unique_questions(select_rows(rows, "direct", recipe.pattern.statutes, str(file)))
+
+
+def load_tuned(run: FinishedRun) -> "PeftModel":
+    """The base model as the run loaded it, with the run's adapter on it, in `eval` mode.
+
+    Raises:
+        RuntimeError: when not every weight of the adapter found its place.
+    """
     import torch
+    import transformers
     from peft import PeftModel
-    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+    from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig
 
     model = run.recipe.model
-    kwargs: dict[str, Any] = {"revision": model.revision or "main", "dtype": model.dtype}
-    kwargs |= {"trust_remote_code": model.trust_remote_code, "local_files_only": model.local_files_only}
+    source = {"revision": model.revision or "main", "trust_remote_code": model.trust_remote_code}
+    source["local_files_only"] = model.local_files_only
+    kwargs: dict[str, Any] = {**source, "dtype": model.dtype}
     if model.attn_implementation:
         kwargs["attn_implementation"] = model.attn_implementation
     if "quantization" in run.recipe.values:
@@ -104,8 +121,28 @@ def load_tuned(run: FinishedRun) -> "PreTrainedModel":
     kwargs["device_map"] = (model.device_map or {"": 0}) if on_gpu else {"": "cpu"}
     if model.max_memory and on_gpu:
         kwargs["max_memory"] = model.max_memory
-    base = AutoModelForCausalLM.from_pretrained(model.name_or_path, **kwargs)
-    return PeftModel.from_pretrained(base, str(run.path)).eval()
+    # The class TRL trained, which is not AutoModelForCausalLM's for models that also see images: an adapter's weights
+    # are named after their place in that class.
+    architectures = AutoConfig.from_pretrained(model.name_or_path, **source).architectures or [""]
+    base_class = getattr(transformers, architectures[0], AutoModelForCausalLM)
+    tuned = PeftModel.from_pretrained(base_class.from_pretrained(model.name_or_path, **kwargs), str(run.path)).eval()
+    _require_adapter(tuned, run.path)
+    return tuned
+
+
+def _require_adapter(tuned: "PeftModel", path: Path) -> None:
+    """PEFT only warns about weights that found no place; without them the base would be compared with itself."""
+    from peft import get_peft_model_state_dict
+    from safetensors.torch import load_file
+
+    saved, loaded = load_file(path / "adapter_model.safetensors"), get_peft_model_state_dict(tuned)
+    lost = [
+        name
+        for name, tensor in saved.items()
+        if name not in loaded or not tensor.to(loaded[name]).equal(loaded[name])
+    ]
+    if lost or set(loaded) - set(saved):
+        raise RuntimeError(f"{path}: {len(lost)} of {len(saved)} adapter weights found no place in the model, e.g. {lost[:1]}")
 
 
 def _require_same_prompt(run: FinishedRun, fingerprint: str) -> None:

@@ -18,6 +18,7 @@ from lawft_trl.data.questions import LETTERS
 Verdict = Literal["better", "worse", "no evidence"]
 
 _BOOTSTRAP_DRAWS = 10_000
+_SIGNIFICANT = 0.05
 _MAX_RSTD_RISE = 5.0  # points by which the preference for a letter may grow in a model that is called better
 _MIN_LABEL_MASS = 0.95  # below it the model does not know the prompt's form, and its letters mean little
 
@@ -33,7 +34,7 @@ class Prediction:
         prompt_sha256: hash of the prompt's token ids.
         output: the raw output; `None` when letters were scored.
         letter: the answer, `None` when there was none to be read. `None` is never right.
-        letter_probs: probability of each letter among all tokens, summing to the label mass; `None` without scores.
+        letter_logprobs: log-probability of each letter among all tokens; `None` without scores.
         gold: the gold letter in this order.
     """
 
@@ -43,33 +44,40 @@ class Prediction:
     prompt_sha256: str
     output: str | None
     letter: str | None
-    letter_probs: dict[str, float] | None
+    letter_logprobs: dict[str, float] | None
     gold: str
+
+    @property
+    def letter_probs(self) -> dict[str, float] | None:
+        """Probability of each letter; they sum to the label mass."""
+        if self.letter_logprobs is None:
+            return None
+        return {letter: math.exp(value) for letter, value in self.letter_logprobs.items()}
 
     def to_record(self) -> dict[str, Any]:
         """The prediction as a JSON object."""
-        return asdict(self)
+        return {**asdict(self), "letter_probs": self.letter_probs}
 
 
 def content_answers(predictions: Sequence[Prediction]) -> dict[str, str | None]:
     """Question id -> the chosen choice, named by its letter in the original order.
 
-    Probabilities are normalised over the letters in every order, taken back to the choice that stood there, and
-    averaged over the orders. Without probabilities the choice named in most orders wins; a draw is no answer.
+    The log-probability of each letter is taken back to the choice that stood there and averaged over the orders. What a
+    model adds to a letter's logit everywhere is thereby added to every choice alike, and cancels. Without scores the
+    choice named in most orders wins. A draw is no answer.
     """
     votes: dict[str, Counter[str]] = defaultdict(Counter)
     for prediction in predictions:
         tally = votes[prediction.id]
-        if prediction.letter_probs is not None:
-            mass = sum(prediction.letter_probs.values())
+        if prediction.letter_logprobs is not None:
             for letter, shown in zip(LETTERS, prediction.order, strict=True):
-                tally[shown] += prediction.letter_probs[letter] / mass
+                tally[shown] += prediction.letter_logprobs[letter]
         elif prediction.letter is not None:
             tally[prediction.order[LETTERS.index(prediction.letter)]] += 1
     answers = {}
     for question, tally in votes.items():
         ranked = tally.most_common(2)
-        drawn = len(ranked) == 2 and math.isclose(ranked[0][1], ranked[1][1])
+        drawn = len(ranked) == 2 and math.isclose(ranked[0][1], ranked[1][1], rel_tol=1e-9, abs_tol=1e-9)
         answers[question] = ranked[0][0] if ranked and not drawn else None
     return answers
 
@@ -144,7 +152,7 @@ def compare(base: Sequence[Prediction], tuned: Sequence[Prediction], *, seed: in
         "p_value": mcnemar(len(gained), len(lost)),
         "majority_baseline": max(Counter(p.gold for p in base if p.order == base[0].order).values()) / len(gold),
     }
-    verdict, reason = judge(low, high, describe_model(base), describe_model(tuned))
+    verdict, reason = judge(low, high, result["p_value"], describe_model(base), describe_model(tuned))
     return {**result, "verdict": verdict, "reason": reason}
 
 
@@ -170,16 +178,19 @@ def cluster_interval(differences: Sequence[float], clusters: Sequence[str], seed
     return float(low), float(high)
 
 
-def judge(low: float, high: float, base: dict[str, Any], tuned: dict[str, Any]) -> tuple[Verdict, str]:
+def judge(low: float, high: float, p_value: float, base: dict[str, Any], tuned: dict[str, Any]) -> tuple[Verdict, str]:
     """The verdict on a difference with the interval `[low, high]`, and why."""
+    if low <= 0 <= high:
+        return "no evidence", "the interval of the difference contains 0"
+    # With few questions or groups the bootstrap has little to draw from and its interval is too narrow.
+    if p_value >= _SIGNIFICANT:
+        return "no evidence", f"the paired test does not agree with the interval (p = {p_value:.2g})"
     if high < 0:
         return "worse", "the whole interval of the difference is below 0"
-    if low <= 0:
-        return "no evidence", "the interval of the difference contains 0"
     rise = tuned["rstd"] - base["rstd"]
     if rise > _MAX_RSTD_RISE:
         return "no evidence", f"more right answers, but RStd rose by {rise:.1f} points: it prefers letters, not choices"
     mass = tuned["label_mass"]
-    if mass is not None and not math.isnan(mass) and mass < _MIN_LABEL_MASS:
+    if mass is not None and mass < _MIN_LABEL_MASS:
         return "no evidence", f"more right answers, but only {mass:.2f} of the probability is on any letter"
     return "better", "the whole interval of the difference is above 0, without a stronger preference for letters"

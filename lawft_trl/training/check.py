@@ -19,10 +19,10 @@ from lawft_trl.recipe_views import changed_from_defaults
 from lawft_trl.training.preflight import (
     data_files,
     encode_role,
-    length_limit,
     read_roles,
     recipe_tokenizer,
     refuse_overlap,
+    require_scorable,
 )
 from lawft_trl.training.supervision import EncodedRow
 
@@ -49,10 +49,11 @@ def check_recipe(recipe: Recipe) -> Checked:
         InputError: as training would.
     """
     rows = read_roles(recipe)
-    overlap = refuse_overlap(recipe, rows["train"], rows["test"])
+    overlap = refuse_overlap(recipe, rows)
     tokenizer = recipe_tokenizer(recipe)
     encoded = encode_role(recipe, rows["train"], tokenizer)
     encode_role(recipe, rows["dev"], tokenizer)
+    require_scorable(recipe, tokenizer)
     turn_end = end_of_turn(tokenizer, recipe.pattern.chat_template_kwargs)
     return Checked(recipe=recipe, rows=rows, encoded=encoded, overlap=overlap, turn_end=turn_end, tokenizer=tokenizer)
 
@@ -112,7 +113,7 @@ def _figures_table(checked: Checked, processes: int) -> Table:
     table = Table(title="Training", title_justify="left", show_header=False)
     table.add_column("what")
     table.add_column("value", overflow="fold")
-    limit = length_limit(checked.recipe)
+    limit = checked.recipe.max_length
     table.add_row("tokens per row, min / median / 90 % / max", " / ".join(map(str, quantiles)) + f" (limit {limit})")
     table.add_row("supervised tokens", f"{sum(supervised)} of {sum(lengths)} ({100 * sum(supervised) / sum(lengths):.2f} %)")
     table.add_row("supervised per row, min / max", f"{min(supervised)} / {max(supervised)}, ending with {checked.turn_end}")

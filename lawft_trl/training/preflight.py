@@ -1,7 +1,7 @@
 """What is checked on this machine before a model is loaded, and how a recipe becomes the libraries' objects."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +9,9 @@ from lawft_trl.data.chat import load_tokenizer
 from lawft_trl.data.quality import find_overlaps
 from lawft_trl.data.rows import Row, read_rows, select_rows
 from lawft_trl.errors import InputError
-from lawft_trl.recipe import Recipe, section_fields
+from lawft_trl.evaluation.evaluate import questions_to_score
+from lawft_trl.evaluation.predict import ask_in_four_orders
+from lawft_trl.recipe import Recipe
 from lawft_trl.training.supervision import EncodedRow, encode_rows
 
 if TYPE_CHECKING:
@@ -62,7 +64,10 @@ def read_roles(recipe: Recipe) -> dict[str, list[Row]]:
         for file in files:
             try:
                 found = read_rows(file, system=recipe.pattern.system)
-                rows[role] += select_rows(found, recipe.pattern.answer, recipe.pattern.statutes, str(file))
+                if role == "test":  # whatever its form, a held-out question is not to be trained on
+                    rows[role] += found
+                else:
+                    rows[role] += select_rows(found, recipe.pattern.answer, recipe.pattern.statutes, str(file))
             except InputError as error:
                 errors.append(error)
     if len(errors) > 1:
@@ -90,36 +95,46 @@ def encode_role(recipe: Recipe, rows: Sequence[Row], tokenizer: "PreTrainedToken
         rows,
         tokenizer,
         template_kwargs=recipe.pattern.chat_template_kwargs,
-        max_length=length_limit(recipe),
+        max_length=recipe.max_length,
         overlong=recipe.data.overlong,
     )
 
 
-def length_limit(recipe: Recipe) -> int | None:
-    """The longest row allowed, in tokens; `SFTConfig`'s own default where the recipe says nothing."""
-    return recipe.values["training"].get("max_length", section_fields()["training"]["max_length"].default)
-
-
-def refuse_overlap(recipe: Recipe, train: Sequence[Row], test: Sequence[Row]) -> str:
-    """Compares training rows with held-out rows.
+def refuse_overlap(recipe: Recipe, rows: Mapping[str, Sequence[Row]]) -> str:
+    """Compares training with held-out rows, and the dev rows, by which a checkpoint may be chosen, with both.
 
     Returns:
-        What is found, in words.
+        What is found between training and held-out rows, in words.
 
     Raises:
-        InputError: when they overlap and the recipe does not allow it.
+        InputError: when two of them overlap and the recipe does not allow it.
     """
-    if not test:
-        return "no held-out rows named (data.test)"
-    overlaps = find_overlaps(train, test)
-    text = f"{len(overlaps)} of {len(train)} training rows are in the {len(test)} held-out rows"
-    if overlaps and not recipe.data.allow_overlap:
+    texts, shown = [], []
+    for first, second in (("train", "test"), ("dev", "test"), ("train", "dev")):
+        overlaps = find_overlaps(rows[first], rows[second])
+        if overlaps:
+            texts.append(f"{len(overlaps)} of {len(rows[first])} {first} rows are in the {len(rows[second])} {second} rows")
+            shown += [f"{overlap.train.source}: {overlap.reason} as {overlap.test.source}" for overlap in overlaps[:20]]
+    if texts and not recipe.data.allow_overlap:
         raise InputError(
-            f"leakage: {text}; nothing was trained. Split by group (`lawft data` does), or set data.allow_overlap=true "
-            "and every report of the run will say so",
-            [f"{overlap.train.source}: {overlap.reason} as {overlap.test.source}" for overlap in overlaps[:20]],
+            f"leakage: {', '.join(texts)}; nothing was trained. Split by group (`lawft data` does), or set "
+            "data.allow_overlap=true and every report of the run will say so",
+            shown,
         )
-    return text if overlaps else "none"
+    if not rows["test"]:
+        texts.append("no held-out rows named (data.test)")
+    return ", ".join(texts) or "none"
+
+
+def require_scorable(recipe: Recipe, tokenizer: "PreTrainedTokenizerBase") -> None:
+    """Finds out before the training whether `lawft eval` will be able to score the held-out rows.
+
+    Raises:
+        InputError: when a row has no gold letter or the letters are not single tokens with this tokenizer.
+    """
+    if recipe.data.test and recipe.pattern.answer != "cot":
+        rows = questions_to_score(recipe, Path(recipe.data.test))
+        ask_in_four_orders(rows, tokenizer, recipe.pattern.chat_template_kwargs)
 
 
 def require_device(training: dict[str, Any]) -> None:
@@ -149,7 +164,7 @@ def set_up_monitor(recipe: Recipe, work: Path) -> list[str]:
     if monitor.wandb == "online":
         import wandb
 
-        if not (os.environ.get("WANDB_API_KEY") or wandb.api.api_key):
+        if not wandb.login(prompt=False):
             raise InputError(
                 "monitor.wandb is online, but no API key is known here",
                 ["run `wandb login`, export WANDB_API_KEY, or set monitor.wandb=offline and `wandb sync` later"],
@@ -175,4 +190,9 @@ def sft_config(recipe: Recipe, *, work: Path, turn_end: str, report_to: list[str
     values = {"eos_token": turn_end, "run_name": run_name, **recipe.values["training"]}
     values |= {"output_dir": str(work), "report_to": report_to, "model_init_kwargs": model}
     values["trust_remote_code"] = recipe.model.trust_remote_code
-    return SFTConfig(**values)
+    if values.get("use_cpu") and "device_map" not in model:
+        model["device_map"] = {"": "cpu"}  # bitsandbytes alone would choose a GPU wherever there is one
+    try:
+        return SFTConfig(**values)
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{recipe.path}: trl.SFTConfig refuses the section training: {error}") from error

@@ -12,15 +12,20 @@ if TYPE_CHECKING:
     from transformers import TrainerState
 
 
-def write_training_records(work: Path, state: "TrainerState", *, rows: int, seconds: float) -> dict[str, Any]:
+def write_training_records(
+    work: Path, state: "TrainerState", *, rows: int, seconds: float, resumed_from: Path | None
+) -> dict[str, Any]:
     """Writes `metrics.csv` (one line per log entry) and `training_summary.json`; returns the summary's figures.
 
     Args:
         work: the run's folder.
         state: the trainer's state after training.
         rows: how many rows the training set had.
-        seconds: how long the training took, without loading.
+        seconds: how long this process trained, without loading.
+        resumed_from: the checkpoint it went on from; times and rates are of what came after it.
     """
+    before = int(resumed_from.name.rpartition("-")[2]) if resumed_from else 0
+    share = (state.global_step - before) / max(1, state.global_step)
     columns = list(dict.fromkeys(["step", "epoch", *(key for entry in state.log_history for key in entry)]))
     with (work / "metrics.csv").open("w", encoding="utf-8", newline="") as stream:
         writer = csv.DictWriter(stream, fieldnames=columns)
@@ -30,13 +35,24 @@ def write_training_records(work: Path, state: "TrainerState", *, rows: int, seco
     summary = {
         "steps": state.global_step,
         "epochs": state.epoch,
+        "resumed_from_step": before or None,
         "rows": rows,
-        "rows_per_second": rows * (state.epoch or 0) / seconds,
+        "minutes": seconds / 60,
+        "rows_per_second": rows * (state.epoch or 0) * share / seconds,
+        "peak_memory_gib": peak_memory_gib(),
         "first_loss": losses[0] if losses else None,
         "last_loss": losses[-1] if losses else None,
     }
     write_json(work / "training_summary.json", summary)
     return summary
+
+
+def summary_line(summary: dict[str, Any]) -> str:
+    """The figures people ask for first."""
+    memory = ", ".join(f"{value:.2f} GiB {kind}" for kind, value in summary["peak_memory_gib"].items())
+    return (
+        f"{summary['steps']} steps in {summary['minutes']:.1f} min, {summary['rows_per_second']:.1f} rows/s, peak memory {memory}"
+    )
 
 
 def peak_memory_gib() -> dict[str, float]:

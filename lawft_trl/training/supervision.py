@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lawft_trl.data.chat import encode, end_of_turn, prompt_text
-from lawft_trl.data.prompts import build_messages
-from lawft_trl.data.rows import Row, row_question
+from lawft_trl.data.rows import Row, with_fewer_statutes
 from lawft_trl.errors import InputError
 
 if TYPE_CHECKING:
@@ -120,17 +119,10 @@ def _trim(
     item: EncodedRow, tokenizer: "PreTrainedTokenizerBase", template_kwargs: dict[str, Any], turn_end: str, max_length: int
 ) -> EncodedRow:
     """Leaves out statute passages from the last one while the row is too long; returns it unchanged if it cannot be."""
-    question, row = row_question(item.row), item.row
-    if question is None:
-        return item
-    system = row.prompt[0]["content"] if row.prompt[0]["role"] == "system" else None
-    for kept in range(len(question.statutes) - 1, 0, -1):
-        statutes = question.statutes[:kept]
-        prompt = build_messages(question, answer=row.meta.get("mode", "direct"), statutes=statutes, system=system)
-        meta = {**row.meta, "statutes": list(statutes), "top_k": kept}
-        shorter = _encode(dataclasses.replace(row, prompt=tuple(prompt), meta=meta), tokenizer, template_kwargs, turn_end)
+    for dropped, row in enumerate(with_fewer_statutes(item.row), start=1):
+        shorter = _encode(row, tokenizer, template_kwargs, turn_end)
         if len(shorter.input_ids) <= max_length:
-            return dataclasses.replace(shorter, dropped_statutes=len(question.statutes) - kept)
+            return dataclasses.replace(shorter, dropped_statutes=dropped)
     return item
 
 
