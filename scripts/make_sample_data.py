@@ -240,7 +240,9 @@ README = """# Sample questions
 - **Fictional.** No law, office, title or figure exists; nothing here is legal information.
 - **Generated.** `python scripts/make_sample_data.py --seed {seed}` writes this folder byte for byte. Sentences are put
   together from hand-written parts; values and gold letters are drawn at random.
-- One article holds one value; its two questions are worded differently, have other distractors and share a `group`.
+- One article holds one value; its two questions are worded differently and have other distractors.
+- Every article also stands in the former law (旧…) with another value: a question can be answered by reading its
+  statute, not by remembering one like it. The questions of both versions share a `group`.
 - Distractors come from the pool the value comes from: without the article nothing is better than 25 %.
 - Gold letters: {letters}.
 
@@ -262,10 +264,21 @@ def law_articles(law: str, rng: random.Random) -> list[tuple[str, dict[str, str]
 
 
 def article_questions(law: str, number: int, family: str, slots: dict[str, str], rng: random.Random) -> list[Question]:
-    """Two differently worded questions on one article; ids are given later."""
+    """Two differently worded questions on one article and two on its former version; ids are given later."""
+    values = rng.sample(VALUES[FAMILIES[family][0]], 2)
+    group = f"{law}第{number}条"
+    return [
+        question
+        for edition, value in zip((law, f"旧{law}"), values, strict=True)
+        for question in _version_questions(edition, number, family, slots, value, group, rng)
+    ]
+
+
+def _version_questions(
+    law: str, number: int, family: str, slots: dict[str, str], value: str, group: str, rng: random.Random
+) -> list[Question]:
     kind, _, wordings = FAMILIES[family]
     article, asked = rng.choice(list(wordings.items()))
-    value = rng.choice(VALUES[kind])
     passage = f"## {law}\n### 第{number}条\n{article.format(v=value, **slots)}"
     others = [other for other in VALUES[kind] if other != value]
     questions = []
@@ -280,7 +293,7 @@ def article_questions(law: str, number: int, family: str, slots: dict[str, str],
                 choices=dict(zip(LETTERS, shown, strict=True)),
                 answer=LETTERS[shown.index(value)],
                 statutes=(passage,),
-                group=f"{law}第{number}条",
+                group=group,
             )
         )
     return questions
@@ -313,8 +326,8 @@ def main() -> None:
     gold = [question.answer for question in questions]
     figures = {
         "questions": len(questions),
-        "articles": len({question.group for question in questions}),
-        "laws": len(LAWS),
+        "articles": len({question.statutes for question in questions}),
+        "laws": 2 * len(LAWS),
         "letters": ", ".join(f"{letter} {gold.count(letter)}" for letter in LETTERS),
     }
     (args.out / "README.md").write_text(README.format(seed=args.seed, **figures), encoding="utf-8")

@@ -9,13 +9,13 @@ export HF_HUB_OFFLINE=1
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-$(getconf _NPROCESSORS_ONLN)}"
 started=$SECONDS
 
-echo "== 1/4 Data: 462 questions on fictional statutes, split by group =="
+echo "== 1/4 Data: 924 questions on fictional statutes, split by group =="
 lawft data sample --force
 
 echo "== 2/4 Check: which tokens are trained, and does anything leak =="
 lawft check tiny_direct_gold
 
-echo "== 3/4 Training: LoRA on the bundled tiny model (about two minutes on two cores) =="
+echo "== 3/4 Training: LoRA on the bundled tiny model (about three minutes on two cores) =="
 accelerate launch --config_file accelerate_configs/cpu.yaml lawft_trl/sft.py recipes/tiny_direct_gold.yaml --force
 
 echo "== 4/4 Evaluation: base and tuned on the held-out questions =="

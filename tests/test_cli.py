@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from conftest import ROOT, run_lawft
+from conftest import ROOT, TINY_MODEL, run_lawft
 
 from lawft_trl.training.check import optimizer_steps
 
@@ -29,7 +29,8 @@ def test_recipe_show_says_where_each_value_comes_from():
     lines = {line.split(":")[0].strip(): line for line in shown.splitlines()}
     assert "parents/qlora.yaml:" in lines["bnb_4bit_quant_type"]
     assert "recipes/direct_gold.yaml:" in lines["statutes"]
-    assert "command line" in lines["seed"].replace("seed: 7", "") or "command line" in shown
+    (training_seed,) = [line for line in shown.splitlines() if line.strip().startswith("seed: 7")]
+    assert training_seed.endswith("# command line")
     assert "# default" in lines["overlong"]
 
 
@@ -50,11 +51,11 @@ def test_broken_recipe_ends_with_2_and_no_traceback(tmp_path):
 def test_check_shows_tokens_letters_leakage_and_steps(sample_data):
     files = [f"data.{split}={sample_data}/direct_gold/{split}.jsonl" for split in ("train", "dev", "test")]
     shown = run_lawft("check", "tiny_direct_gold", *files, check=True, COLUMNS="200").stdout
-    assert "280/280/280/280" in shown  # letter balance of the training rows
+    assert "556/556/556/556" in shown  # letter balance of the training rows
     assert "supervised per row, min / max" in shown and "2 / 2" in shown
     assert shown.count("<|im_end|>⟧") == 3, "three rows with the supervised span marked"
     assert "training rows among the held-out rows" in shown and "none" in shown
-    assert "200 with 1 process" in shown
+    assert "320 with 1 process" in shown
     assert "training.learning_rate" in shown
 
 
@@ -64,10 +65,20 @@ def test_check_refuses_what_training_refuses(sample_data):
     assert (result.returncode, "leakage" in result.stderr) == (2, True)
 
 
-def test_steps_are_those_of_the_trainer():
+@pytest.mark.parametrize(("rows", "batch", "accumulation", "epochs"), [(10, 2, 2, 2), (9, 2, 4, 1), (7, 3, 1, 1.5), (5, 2, 8, 3)])
+def test_steps_are_those_of_the_trainer(tmp_path, rows, batch, accumulation, epochs):
+    from datasets import Dataset
+    from transformers import AutoModelForCausalLM
+    from trl import SFTConfig, SFTTrainer
+
+    from lawft_trl.data.chat import load_tokenizer
     from lawft_trl.recipe import load_recipe
 
-    recipe = load_recipe(ROOT / "recipes" / "direct_norag.yaml", ["training.num_train_epochs=2", "training.gradient_accumulation_steps=8"])
-    # 336 rows in batches of 2 are 168, of which 8 make a step: 21 an epoch. Two processes halve the batches.
-    assert optimizer_steps(recipe, 336, 1) == 42
-    assert optimizer_steps(recipe, 336, 2) == 22
+    sizes = {"per_device_train_batch_size": batch, "gradient_accumulation_steps": accumulation, "num_train_epochs": epochs}
+    recipe = load_recipe(ROOT / "recipes" / "direct_norag.yaml", [f"training.{key}={value}" for key, value in sizes.items()])
+    config = SFTConfig(output_dir=str(tmp_path), use_cpu=True, bf16=False, report_to=[], save_strategy="no", **sizes)
+    dataset = Dataset.from_list([{"input_ids": [5, 6, 7], "completion_mask": [0, 1, 1]}] * rows)
+    model = AutoModelForCausalLM.from_pretrained(TINY_MODEL)
+    trainer = SFTTrainer(model, args=config, train_dataset=dataset, processing_class=load_tokenizer(str(TINY_MODEL)))
+    trainer.train()
+    assert trainer.state.max_steps == trainer.state.global_step == optimizer_steps(recipe, rows, 1)

@@ -53,6 +53,7 @@ def trained(sample_data, tmp_path_factory) -> Path:
     before = {path: path.read_bytes() for path in TINY_MODEL.iterdir()}
     result = run_sft(QUICKSTART, *settings(sample_data, run), launcher=CPU, check=True)
     assert f"lawft eval {run}" in result.stdout
+    assert "rows/s, peak memory" in result.stdout
     assert {path: path.read_bytes() for path in TINY_MODEL.iterdir()} == before, "the base model's files are not touched"
     return run
 
@@ -62,24 +63,54 @@ def test_a_run_leaves_exactly_its_files(trained):
     assert sorted(path.name for path in trained.parent.iterdir()) == ["trained"], "nothing unfinished is left"
     record = json.loads((trained / "run.json").read_text(encoding="utf-8"))
     assert record["status"] == "finished"
-    assert record["steps"] == 3 and record["peak_memory_gib"]["host"] > 0
+    assert record["steps"] == 3 and record["peak_memory_gib"]["host"] > 0 and record["rows_per_second"] > 0
     assert record["environment"]["versions"]["trl"].startswith("1.")
     assert record["identity"]["data"]["train"][0]["sha256"]
     assert len(losses(trained)) == 3
 
 
-def test_adapter_moved_and_base_did_not(trained):
-    from peft import PeftModel
-    from transformers import AutoModelForCausalLM
-
+def test_the_adapter_is_one_for_every_linear_layer(trained):
     moved = [name for name, tensor in adapter(trained).items() if "lora_B" in name and tensor.abs().max() > 0]
-    assert len(moved) == 4 * 7, "every linear layer of the four blocks (PEFT starts lora_B at zero)"
-    base = AutoModelForCausalLM.from_pretrained(TINY_MODEL)
-    before = {name: tensor.clone() for name, tensor in base.state_dict().items()}
-    tuned = PeftModel.from_pretrained(base, trained)
-    loaded = {name: tensor for name, tensor in tuned.base_model.model.state_dict().items() if "lora_" not in name}
-    assert {name.replace(".base_layer", "") for name in loaded} == set(before)
-    assert all(torch.equal(tensor, before[name.replace(".base_layer", "")]) for name, tensor in loaded.items())
+    assert len(moved) == 4 * 7, "seven linear layers in each of four blocks; PEFT starts lora_B at zero"
+    assert all("lora_" in name for name in adapter(trained)), "only LoRA weights are saved"
+
+
+NF4 = [
+    "quantization.load_in_4bit=true",
+    "quantization.bnb_4bit_quant_type=nf4",
+    "quantization.bnb_4bit_compute_dtype=float32",
+    "quantization.bnb_4bit_use_double_quant=true",
+]
+
+
+@pytest.mark.parametrize("quantization", [[], NF4], ids=["float32", "nf4"])
+def test_training_moves_the_adapter_and_not_the_base(sample_data, tmp_path, monkeypatch, quantization):
+    """The launcher's own `main`, with the trainer caught to compare its weights before and after."""
+    import trl
+    from bitsandbytes.nn import Linear4bit
+
+    from lawft_trl.recipe import load_recipe
+    from lawft_trl.sft import main
+
+    caught = {}
+
+    class Caught(trl.SFTTrainer):
+        def __init__(self, **kwargs):
+            super().__init__(**kwargs)
+            weights = {name: parameter.detach().clone() for name, parameter in self.model.named_parameters()}
+            caught.update(trainer=self, before=weights)
+
+    monkeypatch.setattr(trl, "SFTTrainer", Caught)
+    monkeypatch.chdir(ROOT)
+    main(load_recipe(QUICKSTART, settings(sample_data, tmp_path / "run", *quantization)))
+    model, before = caught["trainer"].model, caught["before"]
+    after = dict(model.named_parameters())
+    assert set(after) == set(before)
+    for name, parameter in after.items():
+        moved = not torch.equal(parameter, before[name])
+        assert moved == ("lora_B" in name or "lora_A" in name), name
+    packed = [module for module in model.modules() if isinstance(module, Linear4bit)]
+    assert len(packed) == (4 * 7 if quantization else 0)
 
 
 def test_the_saved_model_stops_at_the_end_of_turn(trained):
@@ -121,6 +152,8 @@ def test_eval_asks_what_was_trained_and_writes_a_report(trained, sample_data):
     assert metrics["comparison"]["verdict"] in result.stdout
     assert "fingerprint" in (out / "report.md").read_text(encoding="utf-8")
 
+    run_lawft("eval", trained, "--test", sample_data / "direct_gold" / "dev.jsonl", "--name", "another", check=True)
+    assert (trained / "eval" / "another" / "report.md").is_file()
     again = run_lawft("eval", trained)
     assert (again.returncode, "--force" in again.stderr) == (2, True)
 
@@ -185,17 +218,9 @@ def test_a_recipe_for_a_gpu_is_refused_without_one(sample_data, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_qlora_on_the_cpu_moves_the_adapter_and_not_the_4_bit_base(sample_data, tmp_path):
-    quantization = [
-        "quantization.load_in_4bit=true",
-        "quantization.bnb_4bit_quant_type=nf4",
-        "quantization.bnb_4bit_compute_dtype=float32",
-        "quantization.bnb_4bit_use_double_quant=true",
-    ]
+def test_a_qlora_run_is_evaluated_on_its_4_bit_base(sample_data, tmp_path):
     run = tmp_path / "qlora"
-    run_sft(QUICKSTART, *settings(sample_data, run, *quantization), check=True)
-    assert any(tensor.abs().max() > 0 for name, tensor in adapter(run).items() if "lora_B" in name)
-    assert not any("lora_" not in name for name in adapter(run)), "only LoRA weights are saved"
+    run_sft(QUICKSTART, *settings(sample_data, run, *NF4), check=True)
     run_lawft("eval", run, check=True)
     metrics = json.loads((run / "eval" / "test" / "metrics.json").read_text(encoding="utf-8"))
     assert metrics["base"]["label_mass"] > 0
@@ -206,21 +231,47 @@ def test_qlora_on_the_cpu_moves_the_adapter_and_not_the_4_bit_base(sample_data, 
     from lawft_trl.run_dir import read_run
 
     model = load_tuned(read_run(run))
-    packed = [module for module in model.modules() if isinstance(module, Linear4bit)]
-    assert len(packed) == 4 * 7
-    fresh = load_4bit_base(run)
-    assert all(torch.equal(a.weight.data, b.weight.data) for a, b in zip(packed, fresh, strict=True))
+    assert sum(isinstance(module, Linear4bit) for module in model.modules()) == 4 * 7
 
 
-def load_4bit_base(run: Path) -> list:
-    from bitsandbytes.nn import Linear4bit
-    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+def test_an_adapter_that_does_not_fit_is_refused(trained, tmp_path):
+    """PEFT only warns; a report on it would compare the base with itself."""
+    import shutil
 
+    from safetensors.torch import save_file
+
+    run = tmp_path / "renamed"
+    shutil.copytree(trained, run, ignore=shutil.ignore_patterns("eval"))
+    renamed = {name.replace("model.layers", "model.language_model.layers"): tensor for name, tensor in adapter(run).items()}
+    save_file(renamed, run / "adapter_model.safetensors")
+    result = run_lawft("eval", run)
+    assert result.returncode != 0
+    assert "found no place in the model" in result.stderr
+    assert not (run / "eval").exists()
+
+
+def test_letters_are_told_apart_in_bfloat16(trained, sample_data):
+    """A bfloat16 logit comes in steps that tie letters; the four letters are computed in float32."""
+    from lawft_trl.data.chat import load_tokenizer
+    from lawft_trl.evaluation.evaluate import load_tuned, questions_to_score
+    from lawft_trl.evaluation.predict import ask_in_four_orders, score_letters
     from lawft_trl.run_dir import read_run
 
-    config = BitsAndBytesConfig(**read_run(run).recipe.values["quantization"])
-    base = AutoModelForCausalLM.from_pretrained(TINY_MODEL, quantization_config=config, dtype="float32", device_map={"": "cpu"})
-    return [module for module in base.modules() if isinstance(module, Linear4bit)]
+    run = read_run(trained)
+    tokenizer = load_tokenizer(str(trained))
+    rows = questions_to_score(run.recipe, sample_data / "direct_gold" / "dev.jsonl")[:20]
+    asked = ask_in_four_orders(rows, tokenizer, run.recipe.pattern.chat_template_kwargs)
+    model = load_tuned(run)
+    options = {"pad_token_id": tokenizer.pad_token_id, "progress": "test"}
+    one = score_letters(model, asked, batch_size=1, **options)
+    many = score_letters(model, asked, batch_size=7, **options)
+    for a, b in zip(one, many, strict=True):  # padding and order of the batch change nothing
+        assert a.letter_logprobs == pytest.approx(b.letter_logprobs, abs=1e-4)
+    rough = score_letters(model.to(torch.bfloat16), asked, batch_size=7, **options)
+    values = [value for prediction in rough for value in prediction.letter_logprobs.values()]
+    assert len(set(values)) > 0.95 * len(values), "values on a grid of bfloat16 steps would coincide"
+    for a, b in zip(one, rough, strict=True):
+        assert a.letter_logprobs == pytest.approx(b.letter_logprobs, abs=0.5)
 
 
 def test_two_processes_train_like_one_with_twice_the_accumulation(sample_data, tmp_path):
@@ -228,7 +279,7 @@ def test_two_processes_train_like_one_with_twice_the_accumulation(sample_data, t
     one, two = tmp_path / "one", tmp_path / "two"
     run_sft(QUICKSTART, *settings(sample_data, one, *common, "training.gradient_accumulation_steps=2"), launcher=CPU, check=True)
     result = run_sft(QUICKSTART, *settings(sample_data, two, *common), launcher=TWO, check=True, OMP_NUM_THREADS="1")
-    assert json.loads((two / "run.json").read_text(encoding="utf-8"))["processes"] == 2
+    assert json.loads((two / "run.json").read_text(encoding="utf-8"))["identity"]["processes"] == 2
     assert result.stdout.count("Adapter:") == 1, "rank 0 alone speaks"
     assert losses(two) == pytest.approx(losses(one), abs=1e-3)
     ours, theirs = adapter(one), adapter(two)
@@ -278,8 +329,8 @@ def test_any_recipe_is_rehearsed_on_real_lawqa(lawqa_dir, tmp_path):
     record = json.loads((run / "run.json").read_text(encoding="utf-8"))
     assert record["steps"] == 10
     assert record["identity"]["recipe"]["quantization"]["load_in_4bit"] is True
-    result = run_lawft("eval", "runs/rehearsal/direct_norag", cwd=tmp_path, check=True)
-    assert "/42" in result.stdout
+    report = (run / "eval" / "test" / "report.md").read_text(encoding="utf-8")
+    assert "questions in four orders each" in report, "a rehearsal ends with a report on held-out questions"
     run_sft(ROOT / "recipes" / "direct_norag.yaml", "--rehearse", "training.max_steps=1", cwd=tmp_path, check=True)
 
 

@@ -34,7 +34,7 @@ def predictions(gold_contents, chooser, groups=None):
                     prompt_sha256=f"{index}{order}",
                     output=None,
                     letter=max(probs, key=probs.get),
-                    letter_probs=probs,
+                    letter_logprobs={letter: math.log(value) for letter, value in probs.items()},
                     gold=LETTERS[order.index(gold)],
                 )
             )
@@ -46,11 +46,11 @@ def always(letter):
 
 
 def knows(contents, bias=None):
-    """A model that knows the content of every answer and adds the same bias to a letter everywhere."""
+    """A model whose logit is a little higher for the right content, and far higher for one letter everywhere."""
 
     def choose(index, order):
         right = LETTERS[order.index(contents[index])]
-        raw = {letter: (0.5 if letter == right else 0.1) + (0.6 if letter == bias else 0) for letter in LETTERS}
+        raw = {letter: math.exp((0.1 if letter == right else 0) + (5 if letter == bias else 0)) for letter in LETTERS}
         return {letter: value / sum(raw.values()) for letter, value in raw.items()}
 
     return choose
@@ -84,8 +84,26 @@ def test_a_bias_for_a_letter_cancels_in_the_mean_over_orders():
     gold = list("abcdabcd")
     biased = predictions(gold, knows(gold, bias="a"))
     assert describe_model(biased)["correct"] == 8
-    assert describe_model(biased)["single_order_accuracy"] < 1
+    assert describe_model(biased)["single_order_accuracy"] == 0.25, "in a single order it always says the letter"
     assert describe_model(biased)["rstd"] > 0
+
+
+@given(st.lists(st.lists(st.floats(-8, 8), min_size=4, max_size=4), min_size=1, max_size=5), st.lists(st.floats(-30, 30), min_size=4, max_size=4))
+def test_any_bias_in_the_logits_cancels_exactly(worths, biases):
+    """What a model adds to a letter's logit in every prompt does not change which choice wins."""
+
+    def model(with_bias):
+        def choose(index, order):
+            logits = [worths[index]["abcd".index(shown)] + with_bias * biases[place] for place, shown in enumerate(order)]
+            top = max(logits)
+            total = sum(math.exp(value - top) for value in logits)
+            return {letter: max(math.exp(value - top) / total, 1e-300) for letter, value in zip(LETTERS, logits, strict=True)}
+
+        return content_answers(predictions(["a"] * len(worths), choose))
+
+    clear = [i for i, worth in enumerate(worths) if sorted(worth)[-1] - sorted(worth)[-2] > 1e-3]
+    fair, biased = model(0), model(1)
+    assert all(fair[f"q{i}"] == biased[f"q{i}"] == "abcd"[worths[i].index(max(worths[i]))] for i in clear)
 
 
 @pytest.mark.parametrize("letter", LETTERS)
@@ -100,7 +118,7 @@ def test_always_one_letter_is_a_quarter(letter):
 
 def test_no_answer_is_never_right():
     unread = [
-        Prediction(id="q", group="g", order=order, prompt_sha256=order, output="?", letter=None, letter_probs=None, gold="a")
+        Prediction(id="q", group="g", order=order, prompt_sha256=order, output="?", letter=None, letter_logprobs=None, gold="a")
         for order in ORDERS
     ]
     assert content_answers(unread) == {"q": None}
@@ -144,16 +162,24 @@ GOOD = {"rstd": 5.0, "label_mass": 0.99}
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "tuned", "verdict"),
+    ("low", "high", "p_value", "tuned", "verdict"),
     [
-        (0.01, 0.2, GOOD, "better"),
-        (0.0, 0.2, GOOD, "no evidence"),
-        (-0.1, 0.1, GOOD, "no evidence"),
-        (-0.2, -0.01, GOOD, "worse"),
-        (0.01, 0.2, GOOD | {"rstd": 10.1}, "no evidence"),
-        (0.01, 0.2, GOOD | {"label_mass": 0.94}, "no evidence"),
-        (0.01, 0.2, GOOD | {"label_mass": None}, "better"),
+        (0.01, 0.2, 0.01, GOOD, "better"),
+        (0.0, 0.2, 0.01, GOOD, "no evidence"),
+        (-0.1, 0.1, 0.01, GOOD, "no evidence"),
+        (-0.2, -0.01, 0.01, GOOD, "worse"),
+        (-0.2, -0.01, 0.05, GOOD, "no evidence"),
+        (0.01, 0.2, 0.05, GOOD, "no evidence"),
+        (0.01, 0.2, 0.01, GOOD | {"rstd": 10.1}, "no evidence"),
+        (0.01, 0.2, 0.01, GOOD | {"label_mass": 0.94}, "no evidence"),
+        (0.01, 0.2, 0.01, GOOD | {"label_mass": None}, "better"),
     ],
 )
-def test_verdict(low, high, tuned, verdict):
-    assert judge(low, high, GOOD, tuned)[0] == verdict
+def test_verdict(low, high, p_value, tuned, verdict):
+    assert judge(low, high, p_value, GOOD, tuned)[0] == verdict
+
+
+def test_a_handful_of_questions_proves_nothing():
+    gold, wrong = list("abc"), list("bcd")
+    result = compare(predictions(gold, knows(wrong)), predictions(gold, knows(gold)), seed=0)
+    assert (result["interval"], result["verdict"]) == ([1.0, 1.0], "no evidence")

@@ -39,7 +39,7 @@ def test_the_four_orders_show_every_choice_once_at_every_letter():
 
 
 def test_questions_are_written_and_read_back(tmp_path):
-    written = [question(), question(id="q2", statutes=[])]
+    written = [question(), question(id="q2", statutes=[], group="g2")]
     write_questions(tmp_path / "q.jsonl", written)
     assert read_questions(tmp_path / "q.jsonl") == written
 
@@ -51,7 +51,25 @@ def test_the_shipped_sample_is_valid_and_grouped():
     assert all(len(q.statutes) == 1 for q in sample)
     assert max(Counter(q.answer for q in sample).values()) < 0.35 * len(sample)
     statutes_of = {q.group: {p.statutes for p in sample if p.group == q.group} for q in sample}
-    assert all(len(statutes) == 1 for statutes in statutes_of.values())
+    assert all(len(statutes) == 2 for statutes in statutes_of.values()), "an article and its former version"
+
+
+def test_questions_on_one_statute_are_in_one_group(tmp_path):
+    """Also when their author named no group, or named two."""
+    other = ["## 架空法\n### 第2条\n…"]
+    written = [
+        question(id="q1", group=""),
+        question(id="q2", group=""),
+        question(id="q3", group="mine", statutes=other),
+        question(id="q4", group="", statutes=other),
+        question(id="q5", group="", statutes=[]),
+        question(id="q6", group="mine", statutes=[]),
+    ]
+    write_questions(tmp_path / "q.jsonl", written)
+    groups = {q.id: q.group for q in read_questions(tmp_path / "q.jsonl")}
+    assert groups["q1"] == groups["q2"]
+    assert groups["q3"] == groups["q4"] == groups["q6"] == "mine"
+    assert len(set(groups.values())) == 3
 
 
 def line(**changes) -> bytes:

@@ -126,6 +126,15 @@ BROKEN = {
     "eval without rows": (GOOD.replace("eval_strategy: no", "eval_strategy: epoch"), ["set data.dev"]),
     "section that is a value": ("model: some/model\n", ["model: expected `key: value` lines"]),
     "missing parent": ("extends: nowhere.yaml\n" + GOOD, ["nowhere.yaml: no such recipe"]),
+    "extends a number": ("extends: 5\n" + GOOD, ["recipe.yaml:1: extends: expected a file or a list of files, found the whole number 5"]),
+    "template that is a number": (GOOD + "  chat_template_path: 5\n", ["training.chat_template_path: expected a string"]),
+    "template of another model": (GOOD + "  chat_template_path: Qwen/Qwen3-8B\n", ["must be a .jinja file"]),
+    "no training file": (GOOD.replace("train: train.jsonl", "train: []"), ["data.train: expected a list of strings"]),
+    "training files that are numbers": (GOOD.replace("train: train.jsonl", "train: [1]"), ["data.train: expected a list of strings"]),
+    "batch of nothing": (GOOD + "evaluation:\n  batch_size: 0\n", ["evaluation.batch_size: expected at least 1, found 0"]),
+    "output_dir that is here": (GOOD + "  output_dir: .\n", ["training.output_dir: expected the name of a new folder"]),
+    "a key of the project's": (GOOD + "  report_to: wandb\n", ["set monitor.wandb"]),
+    "model_init_kwargs": (GOOD + "  model_init_kwargs: {a: 1}\n", ["set the section model"]),
     "circular parents": ("extends: recipe.yaml\n" + GOOD, ["leads back to this file"]),
 }
 
@@ -144,6 +153,22 @@ def test_every_mistake_is_in_one_message(tmp_path):
     with pytest.raises(InputError) as caught:
         load_recipe(path, ["lora.rank=8", "nonsense"])
     assert len(caught.value.problems) == 6
+
+
+def test_a_missing_parent_hides_nothing(tmp_path):
+    with pytest.raises(InputError) as caught:
+        load_recipe(write(tmp_path, "extends: [nowhere.yaml, nothing.yaml]\n" + GOOD + "  learnig_rate: 1\n"))
+    assert len(caught.value.problems) == 3
+
+
+def test_merge_keys_of_yaml_are_read(tmp_path):
+    text = "model: &m {name_or_path: x}\ndata: {train: t}\nlora: {r: 8}\ntraining:\n  <<: {max_steps: 3}\n"
+    assert load_recipe(write(tmp_path, text)).values["training"]["max_steps"] == 3
+
+
+def test_thinking_stays_off_beside_other_arguments_of_the_template(tmp_path):
+    recipe = load_recipe(write(tmp_path, GOOD), ["pattern.chat_template_kwargs={date_string: 1 Jan 2026}"])
+    assert recipe.pattern.chat_template_kwargs == {"enable_thinking": False, "date_string": "1 Jan 2026"}
 
 
 def test_a_missing_recipe_names_the_nearest_one():

@@ -115,7 +115,7 @@ BROKEN_ROWS = {
     "five choices": ({"input": "x", "output": "a", "meta": {"choices": GOOD["choices"] | {"e": "5"}}}, "meta.`choices`"),
     "unknown role": ({"messages": [{"role": "human", "content": "x"}]}, "expected a role among"),
     "no assistant": ({"messages": [{"role": "user", "content": "x"}]}, "no message has the role assistant"),
-    "assistant first": ({"messages": [{"role": "assistant", "content": "x"}]}, "needs a prompt before it"),
+    "assistant first": ({"messages": [{"role": "assistant", "content": "x"}]}, "must follow a user's"),
     "late system": (
         {"messages": [{"role": "user", "content": "x"}, {"role": "system", "content": "y"}, {"role": "assistant", "content": "z"}]},
         "only at the beginning",
@@ -126,6 +126,13 @@ BROKEN_ROWS = {
     ),
     "completion by the user": ({"prompt": "x", "completion": [{"role": "user", "content": "y"}]}, "the role assistant"),
     "a list": ([1], "expected an object"),
+    "assistant twice": (
+        {"messages": [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}, {"role": "assistant", "content": "z"}]},
+        "must follow a user's",
+    ),
+    "meta of messages": ({"messages": [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}], "meta": "m"}, "`meta`: expected an object"),
+    "group that is a list": ({"input": "x", "output": "y", "meta": {"group": ["g"]}}, "`meta.group`: expected str"),
+    "mode that is a list": ({"input": "x", "output": "y", "meta": {"mode": ["cot"]}}, "`meta.mode`: expected str"),
 }
 
 
@@ -139,9 +146,21 @@ def test_broken_row_is_explained(tmp_path, name):
 
 
 def test_rows_that_stand_there_twice_are_refused(tmp_path):
-    with pytest.raises(InputError, match=r"rows\.jsonl:2: the same question in the same order as .*rows\.jsonl:1"):
+    with pytest.raises(InputError, match=r"rows\.jsonl:2: the same row as .*rows\.jsonl:1"):
         rows_of(tmp_path, record(), record())
-    rows_of(tmp_path, record(), record(order="bcda"))
+    assert len(rows_of(tmp_path, record(), record(order="bcda"))) == 2
+    unnamed = [{**item, "meta": {k: v for k, v in item["meta"].items() if k != "order"}} for item in (record(), record(order="bcda"))]
+    assert len(rows_of(tmp_path, *unnamed)) == 2, "permuted rows of others, who do not name the order"
+    greeting = [{"role": "user", "content": "こんにちは"}, {"role": "assistant", "content": "どうしました"}]
+    talks = [{"messages": [*greeting, {"role": "user", "content": q}, {"role": "assistant", "content": "さて"}]} for q in ("徳とは", "法とは")]
+    assert len(rows_of(tmp_path, *talks)) == 4
+
+
+def test_null_meta_is_no_meta(tmp_path):
+    (row,) = rows_of(tmp_path, {"input": "x", "output": "a", "meta": None})
+    assert row.meta == {} and row.gold == "a" and row.id == row.source
+    (row,) = rows_of(tmp_path, {"input": "x", "output": "a", "meta": {"statutes": [{"text": "y"}], "correct": None}})
+    assert row_question(row) is None
 
 
 def test_rows_are_chosen_by_mode(tmp_path):
@@ -182,6 +201,29 @@ def test_overlaps_are_found_by_id_group_and_text(tmp_path):
     assert reason(id="q9", group="g9", choices=moved.choices, correct=moved.answer) == ["near-duplicate text"]
 
 
+@pytest.mark.parametrize("use_context", [True, False])
+def test_the_same_prompt_is_found_whatever_the_form_of_the_row(tmp_path, use_context):
+    text = {"question": "届出をしなければならない期間は、次のうちどれか。", "choices": {"a": "十日以内", "b": "二十日以内", "c": "三十日以内", "d": "六十日以内"}}
+    held_out = record(use_context=use_context, **text)
+    messages = [{"role": "user", "content": held_out["input"]}, {"role": "assistant", "content": "b"}]
+    plain = [{"prompt": held_out["input"], "completion": "b"}, {"messages": messages}, {"input": held_out["input"], "output": "b"}]
+    wrapped = {"prompt": f"質問です。{text['question']} 選択肢: {' '.join(text['choices'].values())} どれ？", "completion": "b"}
+    ours = rows_of(tmp_path, held_out, name="ours.jsonl")
+    for item, reason in [*((item, "same prompt") for item in plain), (wrapped, "near-duplicate text")]:
+        theirs = rows_of(tmp_path, item, name="theirs.jsonl")
+        assert [overlap.reason for overlap in find_overlaps(theirs, ours)] == [reason]
+        assert [overlap.reason for overlap in find_overlaps(ours, theirs)] == [reason]
+
+
+def test_ids_count_within_a_data_set_or_where_one_row_names_none(tmp_path):
+    other = {"question": "届出の期間は何日か、次のうちから選びなさい。", "choices": {"a": "五年", "b": "六年", "c": "七年", "d": "八年"}, "group": "x"}
+    held_out = rows_of(tmp_path, record(), name="test.jsonl")
+    for dataset, expected in (("d", ["same id"]), (None, ["same id"]), ("another", [])):
+        item = record(**other)
+        item["meta"]["dataset"] = dataset
+        assert [o.reason for o in find_overlaps(rows_of(tmp_path, item, name="train.jsonl"), held_out)] == expected
+
+
 def test_near_duplicates_do_not_hide_behind_width_and_spaces(tmp_path):
     text = "金融商品取引業者は、内閣総理大臣の登録を受けた者でなければ、業として行うことができない。第１２条"
     test = rows_of(tmp_path, {"input": text, "output": "a"}, name="test.jsonl")
@@ -202,6 +244,14 @@ def test_lawft_data_writes_everything_or_nothing(tmp_path):
     ids = {name: set(split["ids"]) for name, split in manifest["splits"].items()}
     assert not ids["train"] & ids["test"] and not ids["train"] & ids["dev"] and not ids["dev"] & ids["test"]
     assert len(ids["test"]) >= 100
+
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").touch()
+    refused = run_lawft("data", "sample", "--out", tmp_path / "mine", "--force")
+    assert (refused.returncode, "never replaced" in refused.stderr) == (2, True)
+    assert (tmp_path / "mine" / "thesis.txt").exists()
+    (tmp_path / "mine" / "thesis.txt").unlink()
+    (tmp_path / "mine").rmdir()
 
     again = run_lawft("data", "sample", "--out", out)
     assert (again.returncode, "--force" in again.stderr) == (2, True)

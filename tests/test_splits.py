@@ -34,6 +34,14 @@ def test_split_holds(questions, seed, chance):
     assert split_hash(split_questions(shuffled, SHARES, seed)) == split_hash(parts)
 
 
+@pytest.mark.parametrize(("laws", "each"), [(20, 1), (30, 2), (25, 4), (3, 40)])
+def test_shares_are_kept_however_small_the_laws_are(laws, each):
+    questions = [question(id=f"q{law}-{i}", group=f"g{law}-{i}", law=f"法{law}") for law in range(laws) for i in range(each)]
+    parts = split_questions(questions, SHARES, 0)
+    for name, share in SHARES.items():
+        assert abs(len(parts[name]) - share * len(questions)) <= 1
+
+
 def test_another_seed_gives_another_split():
     questions = [question(id=f"q{i}", group=f"g{i}") for i in range(40)]
     assert split_hash(split_questions(questions, SHARES, 0)) != split_hash(split_questions(questions, SHARES, 1))

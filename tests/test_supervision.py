@@ -123,9 +123,23 @@ def test_tokenizers_without_a_template_or_a_system_role_are_explained(tiny_token
     tiny_tokenizer_copy.chat_template = "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
     with pytest.raises(InputError, match="set pattern.system=null"):
         prompt_text(tiny_tokenizer_copy, [{"role": "system", "content": "s"}, {"role": "user", "content": "u"}], {})
+    tiny_tokenizer_copy.chat_template = "{{ raise_exception('Only one turn') }}"
+    with pytest.raises(InputError, match="Only one turn"):
+        encode_rows([row()], tiny_tokenizer_copy, template_kwargs={}, max_length=None)
     tiny_tokenizer_copy.chat_template = None
     with pytest.raises(InputError, match="has no chat template"):
-        prompt_text(tiny_tokenizer_copy, [{"role": "user", "content": "u"}], {})
+        encode_rows([row()], tiny_tokenizer_copy, template_kwargs={}, max_length=None)
+
+
+def test_a_template_that_writes_the_date_must_be_given_one(tiny_tokenizer_copy):
+    tiny_tokenizer_copy.chat_template = (
+        "{% set date_string = date_string if date_string is defined else strftime_now('%d %b %Y') %}{{ date_string }}"
+        "{% for m in messages %}{{ m.content }}<|im_end|>{% endfor %}"
+    )
+    with pytest.raises(InputError, match="date_string"):
+        encode_rows([row()], tiny_tokenizer_copy, template_kwargs={}, max_length=None)
+    (item,) = encode_rows([row()], tiny_tokenizer_copy, template_kwargs={"date_string": "26 Jul 2024"}, max_length=None)
+    assert tiny_tokenizer_copy.decode(item.input_ids).startswith("26 Jul 2024")
 
 
 def test_statutes_are_trimmed_at_passage_borders_from_the_last(tiny_tokenizer, tmp_path):
