@@ -268,10 +268,8 @@ def _parents(path: Path, document: dict, problems: list[str]) -> list[Path]:
 
 def _line(mapping: Any, key: Any) -> int:
     """The line of a key, counted from 1; of the mapping itself for a key that was merged in with `<<`."""
-    try:
-        return mapping.lc.key(key)[0] + 1
-    except KeyError:
-        return mapping.lc.line + 1
+    at = (mapping.lc.data or {}).get(key)
+    return (at[0] if at else mapping.lc.line or 0) + 1
 
 
 def _parse_yaml(path: Path) -> dict:

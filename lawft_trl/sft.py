@@ -127,14 +127,13 @@ def parse_arguments() -> argparse.Namespace:
 def run_from_command_line() -> int:
     """Runs the command line; returns the exit code, 2 for input that cannot be used."""
     arguments = parse_arguments()
-    first = os.environ.get("LOCAL_RANK", "0") == "0"
     try:
         final = REHEARSAL if arguments.rehearse else {}
         if arguments.rehearse:
             final = {**final, "training.output_dir": f"runs/rehearsal/{arguments.recipe.stem}"}
         recipe = load_recipe(arguments.recipe, arguments.overrides, final)
         main(recipe, resume=arguments.resume, force=arguments.force or arguments.rehearse)
-        if arguments.rehearse and recipe.data.test and recipe.pattern.answer != "cot" and first:
+        if arguments.rehearse and recipe.data.test and recipe.pattern.answer != "cot" and os.environ.get("RANK", "0") == "0":
             from lawft_trl.evaluation.evaluate import evaluate_run
 
             metrics = evaluate_run(Path(recipe.values["training"]["output_dir"]))
@@ -142,7 +141,7 @@ def run_from_command_line() -> int:
     except InputError as error:
         # All processes of a machine meet the same error; one voice is enough. The others wait for it, because the
         # launcher ends all processes as soon as one has ended.
-        if first:
+        if os.environ.get("LOCAL_RANK", "0") == "0":
             print(error, file=sys.stderr, flush=True)
         else:
             time.sleep(5)

@@ -8,6 +8,7 @@ from conftest import SAMPLE
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lawft_trl import cli
 from lawft_trl.data.lawqa import find_lawqa, parse_choices, passages, read_lawqa
 from lawft_trl.data.questions import LETTERS, ORDERS, Question, read_questions, shared_passage_groups, write_questions
 from lawft_trl.errors import InputError
@@ -94,12 +95,13 @@ BROKEN_FILES = {
 
 
 @pytest.mark.parametrize("name", BROKEN_FILES)
-def test_broken_question_file_is_explained(tmp_path, name):
+def test_broken_question_file_is_explained_with_exit_code_2(tmp_path, capsys, name):
     content, expected = BROKEN_FILES[name]
-    (tmp_path / "q.jsonl").write_bytes(content)
-    with pytest.raises(InputError) as caught:
-        read_questions(tmp_path / "q.jsonl")
-    assert expected in str(caught.value)
+    file = tmp_path / "q.jsonl"
+    file.write_bytes(content)
+    assert cli.main(["data", "questions", str(file), "--out", str(tmp_path / "out")]) == 2
+    assert expected in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == [file], "nothing is written"
 
 
 def test_a_missing_file_is_named(tmp_path):
@@ -154,11 +156,12 @@ BROKEN_LAWQA = {
 
 
 @pytest.mark.parametrize("name", BROKEN_LAWQA)
-def test_broken_lawqa_is_explained(tmp_path, name):
+def test_broken_lawqa_is_explained_with_exit_code_2(tmp_path, capsys, name):
     rows, expected = BROKEN_LAWQA[name]
-    with pytest.raises(InputError) as caught:
-        read_lawqa(lawqa_file(tmp_path, *rows))
-    assert expected in str(caught.value)
+    file = lawqa_file(tmp_path, *rows)
+    assert cli.main(["data", "lawqa", "--from", str(file), "--out", str(tmp_path / "out")]) == 2
+    assert expected in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == [file], "nothing is written"
 
 
 def test_lawqa_that_is_no_lawqa(tmp_path):

@@ -11,6 +11,7 @@ from conftest import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lawft_trl import cli
 from lawft_trl.errors import InputError
 from lawft_trl.recipe import SECTIONS, load_recipe, section_fields
 from lawft_trl.recipe_names import STALE_KEYS
@@ -140,12 +141,15 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_broken_recipe_is_explained(tmp_path, name):
+def test_broken_recipe_is_explained_with_exit_code_2(tmp_path, capsys, name):
     text, expected = BROKEN[name]
-    with pytest.raises(InputError) as caught:
-        load_recipe(write(tmp_path, text))
+    path = write(tmp_path, text)
+    assert cli.main(["check", str(path)]) == 2
+    printed = capsys.readouterr()
     for part in expected:
-        assert part in str(caught.value)
+        assert part in printed.err
+    assert printed.out == ""
+    assert list(tmp_path.iterdir()) == [path], "nothing is written"
 
 
 def test_every_mistake_is_in_one_message(tmp_path):

@@ -188,7 +188,7 @@ def test_overlaps_are_found_by_id_group_and_text(tmp_path):
 
     def reason(**changes):
         changed = record() | {"meta": record()["meta"] | changes}
-        changed["output"] = changed["meta"]["correct"]
+        changed |= {"output": changed["meta"]["correct"], "input": "別の前書き。" + changed["input"]}
         (row,) = rows_of(tmp_path, changed, name="train.jsonl")
         return [overlap.reason for overlap in find_overlaps([row], test)]
 
@@ -228,7 +228,11 @@ def test_near_duplicates_do_not_hide_behind_width_and_spaces(tmp_path):
     text = "金融商品取引業者は、内閣総理大臣の登録を受けた者でなければ、業として行うことができない。第１２条"
     test = rows_of(tmp_path, {"input": text, "output": "a"}, name="test.jsonl")
     train = rows_of(tmp_path, {"input": text.replace("、", " , ").replace("１２", "12"), "output": "b"}, name="train.jsonl")
+    assert [overlap.reason for overlap in find_overlaps(train, test)] == ["same prompt"]
+    train = rows_of(tmp_path, {"input": text + "による。", "output": "b"}, name="train.jsonl")
     assert [overlap.reason for overlap in find_overlaps(train, test)] == ["near-duplicate text"]
+    train = rows_of(tmp_path, {"input": text[:20] + "は、届け出なければならない。", "output": "b"}, name="train.jsonl")
+    assert find_overlaps(train, test) == []
 
 
 def test_lawft_data_writes_everything_or_nothing(tmp_path):
