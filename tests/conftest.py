@@ -9,11 +9,20 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 
-# Nothing here may reach for the network, and two threads per process are enough for a model of 1.4 M parameters.
+# Nothing here may reach for the network. More threads than cores make a small model many times slower.
 os.environ |= {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "WANDB_MODE": "offline", "TOKENIZERS_PARALLELISM": "false"}
 os.environ.setdefault("OMP_NUM_THREADS", "2")
 
 TINY_MODEL = ROOT / "lawft_trl" / "assets" / "tiny_model"
+CPU = ("--config_file", ROOT / "accelerate_configs" / "cpu.yaml")
+TWO = ("--config_file", ROOT / "accelerate_configs" / "multi_gpu.yaml")  # on the CPU: two gloo processes
+QUICKSTART = ROOT / "recipes" / "tiny_direct_gold.yaml"
+NF4 = [
+    "quantization.load_in_4bit=true",
+    "quantization.bnb_4bit_quant_type=nf4",
+    "quantization.bnb_4bit_compute_dtype=float32",
+    "quantization.bnb_4bit_use_double_quant=true",
+]
 SAMPLE = ROOT / "lawft_trl" / "assets" / "sample" / "questions.jsonl"
 
 
@@ -69,3 +78,28 @@ def _run(command: list, check: bool, cwd: Path, environment: dict[str, str]) -> 
     if check and result.returncode != 0:
         pytest.fail(f"{' '.join(map(str, command))} ended with {result.returncode}:\n{result.stdout[-3000:]}\n{result.stderr[-6000:]}")
     return result
+
+
+def settings(sample_data: Path, out: Path, *more: str) -> list[str]:
+    """Overrides for three steps of the quickstart's recipe."""
+    files = [f"data.{split}={sample_data}/direct_gold/{split}.jsonl" for split in ("train", "dev", "test")]
+    return [*files, f"training.output_dir={out}", "training.max_steps=3", "training.logging_steps=1", *more]
+
+
+def adapter(run: Path) -> dict:
+    """The saved adapter's weights."""
+    from safetensors.torch import load_file
+
+    return load_file(run / "adapter_model.safetensors")
+
+
+@pytest.fixture(scope="session")
+def trained(sample_data, tmp_path_factory) -> Path:
+    """One short run by `accelerate launch`."""
+    run = tmp_path_factory.mktemp("runs") / "trained"
+    before = {path: path.read_bytes() for path in TINY_MODEL.iterdir()}
+    result = run_sft(QUICKSTART, *settings(sample_data, run), launcher=CPU, check=True)
+    assert f"lawft eval {run}" in result.stdout
+    assert "rows/s, peak memory" in result.stdout
+    assert {path: path.read_bytes() for path in TINY_MODEL.iterdir()} == before, "the base model's files are not touched"
+    return run
