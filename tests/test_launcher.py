@@ -168,7 +168,7 @@ def test_an_interrupted_run_is_resumed_only_unchanged(sample_data, tmp_path):
     assert (taken.returncode, "--resume" in taken.stderr) == (2, True)
     changed = run_sft(QUICKSTART, *settings(sample_data, run, *steps, "training.learning_rate=1e-5"), "--resume")
     assert changed.returncode == 2
-    assert "training.learning_rate: begun with 0.002, now 1e-05" in changed.stderr
+    assert "training.learning_rate: begun with 0.001, now 1e-05" in changed.stderr
     assert run_lawft("eval", run).returncode == 2
 
     run_sft(QUICKSTART, *settings(sample_data, run, *steps), "--resume", check=True)
