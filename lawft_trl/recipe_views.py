@@ -4,7 +4,8 @@ import io
 from typing import Any
 
 from lawft_trl.library_fields import UNKNOWN, Field
-from lawft_trl.recipe import OPTIONAL_SECTIONS, Recipe, section_fields
+from lawft_trl.recipe import Recipe
+from lawft_trl.recipe_sections import OPTIONAL_SECTIONS, section_fields
 
 
 def resolved_yaml(recipe: Recipe, *, origins: bool = False) -> str:

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from lawft_trl import cli
 from lawft_trl.errors import InputError
-from lawft_trl.recipe import SECTIONS, load_recipe, section_fields
+from lawft_trl.recipe import load_recipe
 from lawft_trl.recipe_names import STALE_KEYS
+from lawft_trl.recipe_sections import SECTIONS, section_fields
 from lawft_trl.recipe_views import changed_from_defaults, json_schema, resolved_yaml
 
 RECIPES = sorted(path for path in (ROOT / "recipes").rglob("*.yaml") if path.parent.name != "parents")

@@ -1,0 +1,169 @@
+"""What makes a recipe wrong: unknown names, wrong types and choices, settings that cannot work together."""
+
+import difflib
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lawft_trl.library_fields import Field
+from lawft_trl.recipe_names import FOREIGN_KEYS, STALE_KEYS
+from lawft_trl.recipe_sections import SECTIONS, section_fields
+
+_TEXT_LISTS = ("data.train", "monitor.tags")
+_POSITIVE = (
+    "evaluation.batch_size",
+    "training.per_device_train_batch_size",
+    "training.per_device_eval_batch_size",
+    "training.gradient_accumulation_steps",
+    "training.max_length",
+    "lora.r",
+)
+# Keys of SFTConfig that this project sets itself, and what to set instead.
+_OWNED = {
+    "report_to": "set monitor.wandb (disabled, offline, online)",
+    "model_init_kwargs": "set the section model",
+    "resume_from_checkpoint": "give the launcher --resume",
+    "dataset_kwargs": "rows are tokenized and checked before the trainer sees them",
+    "trust_remote_code": "set model.trust_remote_code",
+    "do_predict": "use lawft eval",
+}
+
+
+def is_section(section: str, where: str, problems: list[str]) -> bool:
+    if section in SECTIONS:
+        return True
+    hint = _elsewhere(str(section), "") or _nearest(str(section), SECTIONS)
+    problems.append(f"{where}: {section}: unknown section; a recipe has {', '.join(SECTIONS)} and extends{hint}")
+    return False
+
+
+def is_key(section: str, key: str, where: str, problems: list[str]) -> bool:
+    fields = section_fields()[section]
+    if key in fields:
+        return True
+    hint = f"; {STALE_KEYS[key]}" if key in STALE_KEYS else _elsewhere(key, section) or _nearest(key, fields)
+    problems.append(f"{where}: {section}.{key}: unknown key{hint}")
+    return False
+
+
+def _elsewhere(key: str, section: str) -> str:
+    """The hint for a key of another section, or under the name another program gives it."""
+    if key in FOREIGN_KEYS:
+        return f"; this is written {FOREIGN_KEYS[key]}"
+    homes = [f"{name}.{key}" for name, fields in section_fields().items() if name != section and key in fields]
+    return f"; it belongs in another section: {' or '.join(homes)}" if homes else ""
+
+
+def _nearest(key: str, known: Sequence[str] | Mapping[str, Any]) -> str:
+    close = difflib.get_close_matches(key, list(known), n=3, cutoff=0.6)
+    return f"; did you mean {' or '.join(close)}?" if close else ""
+
+
+def check_value(key: str, value: Any, where: str, problems: list[str]) -> Any:
+    """Checks type and choice; returns the value, with whole floats made integers where only those are allowed."""
+    section, _, name = key.partition(".")
+    field = section_fields()[section][name]
+    kind = _kind(value)
+    if kind == "float" and "float" not in field.kinds and "int" in field.kinds and value.is_integer():
+        return int(value)
+    allowed = field.kinds | ({"int"} if "float" in field.kinds else set())
+    if key in _TEXT_LISTS and kind == "list" and not _text_list(value, field):
+        problems.append(f"{where}: {key}: expected a list of strings, found {shown(value)}")
+    elif field.kinds and kind not in allowed:
+        problems.append(f"{where}: {key}: expected {_expected(field)}, found {shown(value)}{_type_hint(value, allowed)}")
+    elif kind == "str" and field.choices and value not in field.choices:
+        problems.append(f"{where}: {key}: expected {_expected(field)}, found {shown(value)}{_nearest(value, field.choices)}")
+    elif kind == "float" and not math.isfinite(value):
+        problems.append(f"{where}: {key}: expected a finite number, found {value}")
+    return value
+
+
+def _text_list(value: list, field: Field) -> bool:
+    """Whether a list holds strings alone, and at least one unless an empty list is the default."""
+    return all(isinstance(item, str) for item in value) and (bool(value) or field.default == [])
+
+
+def _expected(field: Field) -> str:
+    names = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a string", "dict": "a mapping"}
+    names |= {"list": "a list", "null": "null"}
+    if field.choices:
+        names["str"] = f"one of {', '.join(map(str, field.choices))}"
+    kinds = [kind for kind in names if kind in field.kinds and not (kind == "int" and "float" in field.kinds)]
+    return " or ".join(names[kind] for kind in kinds) or names["str"]
+
+
+def _type_hint(value: Any, allowed: frozenset[str] | set[str]) -> str:
+    if isinstance(value, str) and "bool" in allowed and value.lower() in ("yes", "no", "on", "off"):
+        return f"; in YAML 1.2 write {'true' if value.lower() in ('yes', 'on') else 'false'}"
+    if isinstance(value, str) and allowed & {"int", "float"}:
+        try:
+            float(value)
+        except ValueError:
+            return ""
+        return "; write it without quotes"
+    return ""
+
+
+def missing_keys(values: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    faults = [
+        f"{key}: missing; {need}"
+        for key, need in {
+            "model.name_or_path": "name a model, e.g. Qwen/Qwen3-1.7B, or a folder",
+            "data.train": "name the JSONL file of training rows (`lawft data` writes it)",
+        }.items()
+        if key.partition(".")[2] not in values[key.partition(".")[0]]
+    ]
+    if not values["lora"]:
+        faults.append("lora: missing; a recipe trains an adapter: add e.g. `lora: {r: 16, target_modules: all-linear}`")
+    return faults
+
+
+def contradictions(values: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """Pairs (key, fault) of settings that cannot work together."""
+    training, quantization, data = values["training"], values["quantization"], values["data"]
+    faults = []
+    for key in ("bf16", "fp16"):
+        # TRL turns bf16 on when neither is said.
+        if training.get("use_cpu") and training.get(key, key == "bf16" and not training.get("fp16")):
+            faults.append((f"training.{key}", f"{key} is on but training.use_cpu is true; set training.{key}: false"))
+    if training.get("bf16") and training.get("fp16"):
+        faults.append(("training.fp16", "bf16 and fp16 are both on; keep one"))
+    if training["completion_only_loss"] is not True:
+        faults.append(("training.completion_only_loss", "must be true: only the output is trained here"))
+    for key in ("packing", "eval_packing", "padding_free", "assistant_only_loss"):
+        if training.get(key):
+            faults.append((f"training.{key}", "must be false: rows are trained one by one with completion masks"))
+    template = training.get("chat_template_path")
+    if isinstance(template, str) and not template.endswith((".jinja", ".j2")):
+        faults.append(("training.chat_template_path", "must be a .jinja file; another model's template would resize this one"))
+    if quantization.get("load_in_4bit") and quantization.get("load_in_8bit"):
+        faults.append(("quantization.load_in_8bit", "4-bit and 8-bit are both on; keep one"))
+    if quantization and not (quantization.get("load_in_4bit") or quantization.get("load_in_8bit")):
+        faults.append(("quantization", "neither load_in_4bit nor load_in_8bit is true; set one, or remove the section"))
+    if quantization.get("load_in_4bit") and "bnb_4bit_compute_dtype" not in quantization:
+        faults.append(("quantization.bnb_4bit_compute_dtype", "missing; 4-bit would compute in float32: set bfloat16"))
+    if training.get("eval_strategy", "no") != "no" and not data.get("dev"):
+        faults.append(("training.eval_strategy", "needs rows to evaluate on: set data.dev, or eval_strategy: no"))
+    faults += [(f"training.{key}", f"not set here: {instead}") for key, instead in _OWNED.items() if key in training]
+    for key in _POSITIVE:
+        section, _, name = key.partition(".")
+        value = values[section].get(name, 1)
+        if isinstance(value, int) and value < 1:
+            faults.append((key, f"expected at least 1, found {value}"))
+    if not Path(str(training["output_dir"])).name:
+        faults.append(("training.output_dir", "expected the name of a new folder, e.g. runs/mine"))
+    return faults
+
+
+def _kind(value: Any) -> str:
+    if value is None:
+        return "null"
+    kinds = {bool: "bool", int: "int", float: "float", str: "str", list: "list", dict: "dict"}
+    return kinds.get(type(value), type(value).__name__)
+
+
+def shown(value: Any) -> str:
+    names = {"str": "the string", "int": "the whole number", "float": "the number", "list": "the list", "dict": "the mapping"}
+    text = {"bool": str(value).lower(), "null": "null"}.get(_kind(value), repr(value))
+    return f"{names.get(_kind(value), '')} {text if len(text) <= 60 else text[:57] + '...'}".strip()
