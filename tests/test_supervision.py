@@ -13,7 +13,7 @@ from lawft_trl.data.chat import encode, end_of_turn, prompt_fingerprint, prompt_
 from lawft_trl.data.prompts import build_messages
 from lawft_trl.data.rows import Row, read_rows
 from lawft_trl.errors import InputError
-from lawft_trl.evaluation.predict import ask_in_four_orders
+from lawft_trl.evaluation.predict import ask_in_four_orders, unique_questions
 from lawft_trl.training.supervision import encode_rows, prove_trainer
 
 NO_THINKING = {"enable_thinking": False}
@@ -155,6 +155,25 @@ def test_statutes_are_trimmed_at_passage_borders_from_the_last(tiny_tokenizer, t
     theirs = dataclasses.replace(full, prompt=({"role": "user", "content": full.prompt[0]["content"] + "?"},))
     with pytest.raises(InputError, match="longer than"):  # not rendered here, so nothing is known of its passages
         encode_rows([theirs], tiny_tokenizer, max_length=length - 1, **options)
+
+
+def test_evaluation_trims_as_training_does(tiny_tokenizer, tmp_path):
+    statutes = [f"## 架空法\n### 第{n}条\n期間は、{n}日とする。" for n in (1, 2, 3)]
+    (full,) = rows_of(tmp_path, record(statutes=statutes))
+    (trained,) = encode_rows([full], tiny_tokenizer, template_kwargs=NO_THINKING, max_length=None)
+    whole = ask_in_four_orders([full], tiny_tokenizer, NO_THINKING)
+    fewer = ask_in_four_orders([full], tiny_tokenizer, NO_THINKING, trim_to=len(trained.input_ids) - 1)
+    assert [len(item.row.meta["statutes"]) for item in (*whole, *fewer)] == [3] * 4 + [2] * 4
+    options = {"template_kwargs": NO_THINKING, "max_length": len(trained.input_ids) - 1, "overlong": "trim_statutes"}
+    (trimmed,) = encode_rows([full], tiny_tokenizer, **options)
+    assert fewer[0].input_ids == trimmed.prompt_ids
+
+
+def test_ids_of_two_data_sets_are_not_mixed(tmp_path):
+    other = record(statutes=[])
+    other["meta"]["dataset"] = "another"
+    with pytest.raises(InputError, match="id of a question of another data set"):
+        unique_questions(rows_of(tmp_path, record(), other))
 
 
 def test_fingerprint_changes_with_whatever_is_asked(tiny_tokenizer_copy, monkeypatch):

@@ -11,8 +11,8 @@ from lawft_trl.data.chat import load_tokenizer, prompt_fingerprint
 from lawft_trl.data.quality import find_overlaps
 from lawft_trl.data.rows import Row, read_rows, select_rows
 from lawft_trl.errors import InputError
-from lawft_trl.evaluation.metrics import compare, describe_model
-from lawft_trl.evaluation.predict import ask_in_four_orders, score_letters, unique_questions
+from lawft_trl.evaluation.metrics import Prediction, compare, describe_model
+from lawft_trl.evaluation.predict import Asked, ask_in_four_orders, score_letters, unique_questions
 from lawft_trl.evaluation.report import render_report
 from lawft_trl.folders import refuse_existing, whole_folder, write_json
 from lawft_trl.recipe import Recipe
@@ -60,9 +60,6 @@ def evaluate_run(path: Path, *, test: Path | None = None, name: str | None = Non
         base = score_letters(model, asked, progress="base", **settings)
     tuned = score_letters(model, asked, progress="tuned", **settings)
 
-    orders = len(asked) / len(rows)
-    passages = {row.id: len(row.meta.get("statutes") or []) for row in rows}
-    trimmed = {item.row.id for item in asked if len(item.row.meta.get("statutes") or []) < passages[item.row.id]}
     metrics = {
         "run": path.name,
         "model": run.recipe.model.name_or_path,
@@ -70,8 +67,7 @@ def evaluate_run(path: Path, *, test: Path | None = None, name: str | None = Non
         "statutes": pattern.statutes,
         "test_file": str(file),
         "test_sha256": file_sha256(file),
-        "asked": f"{len(rows)} questions in {'four orders' if orders == 4 else f'{orders:.1f} orders on average'} each"
-        + (f", {len(trimmed)} of them with fewer statutes to fit training.max_length" if trimmed else ""),
+        "asked": _how_asked(rows, asked),
         "groups": len({prediction.group for prediction in base}),
         "prompt_fingerprint": run.record["identity"]["prompt_fingerprint"],
         "overlap": overlap,
@@ -83,13 +79,25 @@ def evaluate_run(path: Path, *, test: Path | None = None, name: str | None = Non
     }
     out.parent.mkdir(exist_ok=True)
     with whole_folder(out, force=force, mark="metrics.json") as folder:
-        with (folder / "predictions.jsonl").open("w", encoding="utf-8") as stream:
-            for name, predictions in (("base", base), ("tuned", tuned)):
-                for prediction in predictions:
-                    stream.write(json.dumps({"model": name, **prediction.to_record()}, ensure_ascii=False) + "\n")
-        write_json(folder / "metrics.json", metrics)
-        (folder / "report.md").write_text(render_report(metrics), encoding="utf-8")
+        _write(folder, metrics, {"base": base, "tuned": tuned})
     return {**metrics, "report": str(out / "report.md")}
+
+
+def _write(folder: Path, metrics: dict[str, Any], predictions: dict[str, Sequence[Prediction]]) -> None:
+    with (folder / "predictions.jsonl").open("w", encoding="utf-8") as stream:
+        for model, answered in predictions.items():
+            for prediction in answered:
+                stream.write(json.dumps({"model": model, **prediction.to_record()}, ensure_ascii=False) + "\n")
+    write_json(folder / "metrics.json", metrics)
+    (folder / "report.md").write_text(render_report(metrics), encoding="utf-8")
+
+
+def _how_asked(rows: Sequence[Row], asked: Sequence[Asked]) -> str:
+    orders = len(asked) / len(rows)
+    text = f"{len(rows)} questions in {'four orders' if orders == 4 else f'{orders:.1f} orders on average'} each"
+    passages = {row.id: len(row.meta.get("statutes") or []) for row in rows}
+    trimmed = {item.row.id for item in asked if len(item.row.meta.get("statutes") or []) < passages[item.row.id]}
+    return text + (f", {len(trimmed)} of them with fewer statutes to fit training.max_length" if trimmed else "")
 
 
 def questions_to_score(recipe: Recipe, file: Path) -> list[Row]:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from tqdm.auto import tqdm
+
 from lawft_trl.data.chat import encode, prompt_text
 from lawft_trl.data.prompts import build_messages
 from lawft_trl.data.questions import LETTERS, ORDERS
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
+_QUIET_SECONDS = 3  # a progress bar comes only for what takes longer
 _ANSWER_TOKENS = 2  # the letter and the end of the turn
 
 
@@ -67,7 +70,7 @@ def ask_in_four_orders(
             [f"{row.source}: set meta.correct to a, b, c or d" for row in without],
         )
     asked = []
-    for row in rows:
+    for row in tqdm(rows, desc="rendering", unit="question", delay=_QUIET_SECONDS):
         whole = items = _ask(row, tokenizer, template_kwargs)
         shorter = with_fewer_statutes(row)
         while trim_to is not None and max(len(item.input_ids) for item in items) + _ANSWER_TOKENS > trim_to:
@@ -115,7 +118,6 @@ def score_letters(
         RuntimeError: when the model's output is not finite.
     """
     import torch
-    from tqdm.auto import tqdm
 
     predictions: dict[int, Prediction] = {}
     by_length = sorted(range(len(asked)), key=lambda index: -len(asked[index].input_ids))
@@ -190,8 +192,18 @@ def _label_ids(tokenizer: "PreTrainedTokenizerBase", text: str, input_ids: list[
 
 
 def unique_questions(rows: Sequence[Row]) -> list[Row]:
-    """The rows with the first of every question's orders only; the other orders are made again when it is asked."""
-    first: dict[Any, Row] = {}
+    """The rows with the first of every question's orders only; the other orders are made again when it is asked.
+
+    Raises:
+        InputError: when two data sets use one id, under which their answers could not be told apart.
+    """
+    first: dict[str, Row] = {}
     for row in rows:
-        first.setdefault((row.meta.get("dataset"), row.id), row)
+        first.setdefault(row.id, row)
+    mixed = [row for row in rows if row.meta.get("dataset") != first[row.id].meta.get("dataset")]
+    if mixed:
+        raise InputError(
+            f"{len(mixed)} rows have the id of a question of another data set; give every question its own id",
+            [f"{row.source} and {first[row.id].source}: id {row.id}" for row in mixed],
+        )
     return list(first.values())

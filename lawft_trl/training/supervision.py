@@ -9,6 +9,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from tqdm.auto import tqdm
+
 from lawft_trl.data.chat import encode, end_of_turn, prompt_text
 from lawft_trl.data.rows import Row, with_fewer_statutes
 from lawft_trl.errors import InputError
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from trl import SFTTrainer
 
 _IGNORED = -100  # the label torch's cross entropy leaves out
+_QUIET_SECONDS = 3  # a progress bar comes only for what takes longer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,14 +30,19 @@ class EncodedRow:
     Attributes:
         row: the row, with fewer statutes than it was read with if some were left out.
         input_ids: prompt, output and end-of-turn token.
-        prompt_length: how many of `input_ids` are the prompt; all others are supervised.
+        prompt_ids: the prompt alone, as evaluation will send it; all tokens after it are supervised.
         dropped_statutes: how many passages were left out to make it fit.
     """
 
     row: Row
     input_ids: list[int]
-    prompt_length: int
+    prompt_ids: list[int]
     dropped_statutes: int = 0
+
+    @property
+    def prompt_length(self) -> int:
+        """How many of `input_ids` are the prompt."""
+        return len(self.prompt_ids)
 
     @property
     def columns(self) -> dict[str, list[int]]:
@@ -65,11 +73,11 @@ def encode_rows(
     """
     turn_end = end_of_turn(tokenizer, template_kwargs)
     encoded, problems, too_long = [], [], []
-    for row in rows:
+    for row in tqdm(rows, desc="encoding", unit="row", delay=_QUIET_SECONDS):
         item = _encode(row, tokenizer, template_kwargs, turn_end)
         if max_length is not None and len(item.input_ids) > max_length and overlong == "trim_statutes":
             item = _trim(item, tokenizer, template_kwargs, turn_end, max_length)
-        fault = _fault(item, tokenizer, turn_end, template_kwargs)
+        fault = _fault(item, tokenizer, turn_end)
         if fault:
             problems.append(f"{row.source} (id {row.id}): {fault}")
         elif max_length is not None and len(item.input_ids) > max_length:
@@ -92,14 +100,13 @@ def _encode(row: Row, tokenizer: "PreTrainedTokenizerBase", template_kwargs: dic
     return EncodedRow(
         row=row,
         input_ids=encode(tokenizer, prompt + row.output + turn_end),
-        prompt_length=len(encode(tokenizer, prompt)),
+        prompt_ids=encode(tokenizer, prompt),
     )
 
 
-def _fault(item: EncodedRow, tokenizer: "PreTrainedTokenizerBase", turn_end: str, template_kwargs: dict[str, Any]) -> str | None:
+def _fault(item: EncodedRow, tokenizer: "PreTrainedTokenizerBase", turn_end: str) -> str | None:
     """What of the contract an encoded row breaks; `None` when it keeps it."""
-    prompt_ids = encode(tokenizer, prompt_text(tokenizer, item.row.prompt, template_kwargs))
-    if item.input_ids[: len(prompt_ids)] != prompt_ids:
+    if item.input_ids[: item.prompt_length] != item.prompt_ids:
         return (
             f"the beginning of the output {item.row.output[:20]!r} merges with the end of the prompt, so the model "
             "would be trained on a prompt it is never asked; begin the output with a letter, not with white space"
