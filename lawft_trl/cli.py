@@ -8,9 +8,7 @@ from pathlib import Path
 
 from lawft_trl import __version__
 from lawft_trl.errors import InputError
-
-# As in sft.py: no usage reports about other people's data.
-os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+from lawft_trl.quiet import quiet_libraries
 
 SAMPLE = Path(__file__).parent / "assets" / "sample" / "questions.jsonl"
 _SAMPLE_ATTRIBUTION = "lawft-trl sample set: fictional statutes and questions made by scripts/make_sample_data.py, Apache-2.0."
@@ -19,6 +17,7 @@ _SAMPLE_ATTRIBUTION = "lawft-trl sample set: fictional statutes and questions ma
 def main(arguments: list[str] | None = None) -> int:
     """Runs one verb; returns the exit code: 0, or 2 for input that cannot be used."""
     options = _parser().parse_args(arguments)
+    quiet_libraries()
     try:
         options.run(options)
     except InputError as error:

@@ -11,10 +11,8 @@ import sys
 import time
 from pathlib import Path
 
-# TRL and Hugging Face report each use to their makers unless told not to. Users of legal data have not agreed to that.
-os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-
 from lawft_trl.errors import InputError
+from lawft_trl.quiet import quiet_libraries
 from lawft_trl.recipe import Recipe, load_recipe
 from lawft_trl.training.preflight import (
     REHEARSAL,
@@ -127,6 +125,7 @@ def parse_arguments() -> argparse.Namespace:
 def run_from_command_line() -> int:
     """Runs the command line; returns the exit code, 2 for input that cannot be used."""
     arguments = parse_arguments()
+    quiet_libraries()
     try:
         final = REHEARSAL if arguments.rehearse else {}
         if arguments.rehearse:

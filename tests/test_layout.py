@@ -19,6 +19,7 @@ PARTS = {
     "lawft_trl": "ground",
     "lawft_trl.errors": "ground",
     "lawft_trl.folders": "ground",
+    "lawft_trl.quiet": "ground",
     "lawft_trl.library_fields": "recipe",
     "lawft_trl.recipe_names": "recipe",
     "lawft_trl.recipe_rules": "recipe",
