@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable
 
+_SHOWN = 30  # problems that are printed; a file in the wrong form has one on every line
+
 
 class InputError(ValueError):
     """Something the user gave cannot be used; every fault found is listed, not only the first.
@@ -14,4 +16,7 @@ class InputError(ValueError):
     def __init__(self, heading: str, problems: Iterable[str] = ()):
         self.heading = heading
         self.problems = list(problems)
-        super().__init__("\n".join([heading, *(f"  - {problem}" for problem in self.problems)]))
+        shown = [f"  - {problem}" for problem in self.problems[:_SHOWN]]
+        if len(self.problems) > _SHOWN:
+            shown.append(f"  - and {len(self.problems) - _SHOWN} more")
+        super().__init__("\n".join([heading, *shown]))

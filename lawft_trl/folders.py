@@ -11,34 +11,36 @@ from typing import Any
 from lawft_trl.errors import InputError
 
 
-def refuse_existing(target: Path, *, force: bool, mark: str) -> None:
+def refuse_existing(target: Path, *, force: bool, mark: str, rename: str) -> None:
     """Raises `InputError` when `target` exists and may not be replaced.
 
     Args:
         target: the folder that is to be made.
         force: a folder of the same kind may be replaced; one that holds something else never is.
         mark: the file every folder of this kind holds, e.g. `"run.json"`.
+        rename: what the user sets to give another name, e.g. `"--out"`.
     """
     if not target.name:
         raise InputError(f"{target}: name a new folder, not the current one")
     if not target.exists():
         return
     if not target.is_dir() or (not (target / mark).exists() and any(target.iterdir())):
-        raise InputError(f"{target}: something else is there (no {mark}), and it is never replaced; give another name")
+        raise InputError(f"{target}: something else is there (no {mark}), and it is never replaced; give another {rename}")
     if not force and any(target.iterdir()):
-        raise InputError(f"{target}: already there; give another name, or --force to replace it")
+        raise InputError(f"{target}: already there; give another {rename}, or --force to replace it")
 
 
 @contextlib.contextmanager
-def whole_folder(target: Path, *, force: bool, mark: str) -> Iterator[Path]:
+def whole_folder(target: Path, *, force: bool, mark: str, rename: str) -> Iterator[Path]:
     """A temporary folder beside `target` that takes its name when the block ends well and is removed when it does not.
 
     Args:
         target: the folder to make.
         force: replace an existing `target`, which stays untouched until the new one is whole.
         mark: the file every folder of this kind holds; see `refuse_existing`.
+        rename: what the user sets to give another name.
     """
-    refuse_existing(target, force=force, mark=mark)
+    refuse_existing(target, force=force, mark=mark, rename=rename)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.unfinished")
     temporary.mkdir(parents=True)
     try:

@@ -155,7 +155,7 @@ def _parse_yaml(path: Path) -> dict:
     if not path.is_file():
         known = sorted(str(other) for other in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
         close = difflib.get_close_matches(str(path), known, n=1, cutoff=0.5)
-        raise InputError(f"{path}: no such recipe" + (f"; did you mean {close[0]}?" if close else ""))
+        raise InputError(f"{path}: no such recipe (looked in {path.parent.resolve()})" + (f"; did you mean {close[0]}?" if close else ""))
     try:
         document = YAML().load(path.read_bytes().decode("utf-8-sig"))
     except UnicodeDecodeError as error:

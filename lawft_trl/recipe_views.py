@@ -35,10 +35,10 @@ def resolved_yaml(recipe: Recipe, *, origins: bool = False) -> str:
 
 
 def changed_from_defaults(recipe: Recipe) -> list[tuple[str, Any, Any]]:
-    """`(section.key, value, the library's default)` wherever a library section differs from that library."""
+    """`(section.key, value, default)` wherever a section differs from its library's defaults, or from the project's."""
     return [
         (f"{section}.{key}", value, section_fields()[section][key].default)
-        for section in ("model", "quantization", "lora", "training")
+        for section in ("model", "quantization", "lora", "training", "monitor", "evaluation")
         for key, value in recipe.values.get(section, {}).items()
         if value != section_fields()[section][key].default
     ]

@@ -72,7 +72,7 @@ def check_target(target: Path, wanted: Mapping[str, Any], *, resume: bool, force
     if resume:
         _require_same(work, wanted)
         return
-    refuse_existing(target, force=force, mark="run.json")
+    refuse_existing(target, force=force, mark="run.json", rename="training.output_dir=…")
     # Without run.json it is not a begun run: the trainer makes its folder as soon as it is built.
     if (work / "run.json").exists() and not force:
         raise InputError(f"{work}: an interrupted run is there; --resume goes on with it, --force drops it")

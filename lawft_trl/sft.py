@@ -28,13 +28,14 @@ from lawft_trl.training.preflight import (
 )
 
 
-def main(recipe: Recipe, *, resume: bool = False, force: bool = False) -> None:
+def main(recipe: Recipe, *, resume: bool = False, force: bool = False, rehearsal: bool = False) -> None:
     """Trains the recipe's adapter; the run's folder appears under its name when it is finished.
 
     Args:
         recipe: a checked recipe.
         resume: go on with an interrupted run of the same recipe and data.
         force: replace a finished run once the new one is finished.
+        rehearsal: the recipe was changed to the tiny model; the run's reports say so.
 
     Raises:
         InputError: when data, prompt, machine or folder do not allow the run; nothing has been written then.
@@ -91,6 +92,7 @@ def main(recipe: Recipe, *, resume: bool = False, force: bool = False) -> None:
         "command": sys.argv,
         "environment": run_dir.environment(),
         "overlap": overlap,
+        "rehearsal": rehearsal,
         "rows_with_trimmed_statutes": sum(item.dropped_statutes > 0 for item in encoded),
     }
     state.wait_for_everyone()
@@ -108,7 +110,7 @@ def main(recipe: Recipe, *, resume: bool = False, force: bool = False) -> None:
 
             wandb.finish()
         run_dir.finish(work, target, results)
-        print(f"\n{summary_line(results)}\nAdapter: {target}\nNext:    lawft eval {target}")
+        print(f"\n{summary_line(results)}\nAdapter: {target}" + ("" if rehearsal else f"\nNext:    lawft eval {target}"))
     state.wait_for_everyone()
 
 
@@ -131,12 +133,12 @@ def run_from_command_line() -> int:
         if arguments.rehearse:
             final = {**final, "training.output_dir": f"runs/rehearsal/{arguments.recipe.stem}"}
         recipe = load_recipe(arguments.recipe, arguments.overrides, final)
-        main(recipe, resume=arguments.resume, force=arguments.force or arguments.rehearse)
+        main(recipe, resume=arguments.resume, force=arguments.force or arguments.rehearse, rehearsal=arguments.rehearse)
         if arguments.rehearse and recipe.data.test and recipe.pattern.answer != "cot" and os.environ.get("RANK", "0") == "0":
             from lawft_trl.evaluation.evaluate import evaluate_run
 
             metrics = evaluate_run(Path(recipe.values["training"]["output_dir"]))
-            print(f"Report:  {metrics['report']} (a rehearsal: the figures mean nothing)")
+            print(f"Report:  {metrics['report']}\n{metrics['warnings'][0]}")
     except InputError as error:
         # All processes of a machine meet the same error; one voice is enough. The others wait for it, because the
         # launcher ends all processes as soon as one has ended.

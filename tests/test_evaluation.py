@@ -123,6 +123,7 @@ def test_any_recipe_is_rehearsed_on_real_lawqa(lawqa_dir, tmp_path):
     assert record["steps"] == 10
     assert record["identity"]["recipe"]["quantization"]["load_in_4bit"] is True
     report = (run / "eval" / "test" / "report.md").read_text(encoding="utf-8")
+    assert "REHEARSAL" in report
     assert "questions in four orders each" in report, "a rehearsal ends with a report on held-out questions"
     run_sft(ROOT / "recipes" / "direct_norag.yaml", "--rehearse", "training.max_steps=1", cwd=tmp_path, check=True)
 

@@ -79,8 +79,9 @@ def line(**changes) -> bytes:
 
 BROKEN_FILES = {
     "empty file": (b"", "the file is empty"),
+    "a JSON array": (b"[\n" + line() + b"\n]", "this is one JSON array; write one object a line"),
     "truncated line": (line()[:40], "q.jsonl:1: not JSON"),
-    "not an object": (b"[1]", "expected an object, found list"),
+    "not an object": (b"1", "expected an object, found int"),
     "gold letter outside a-d": (line(answer="e"), "expected one of a, b, c, d, found \"e\""),
     "five choices": (line(choices=GOOD["choices"] | {"e": "五日"}), "exactly the letters a, b, c, d, found a, b, c, d, e"),
     "three choices": (line(choices={"a": "1", "b": "2", "c": "3"}), "exactly the letters a, b, c, d"),

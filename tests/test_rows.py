@@ -125,7 +125,7 @@ BROKEN_ROWS = {
         "must end with the role user",
     ),
     "completion by the user": ({"prompt": "x", "completion": [{"role": "user", "content": "y"}]}, "the role assistant"),
-    "a list": ([1], "expected an object"),
+    "a number": (1, "expected an object"),
     "assistant twice": (
         {"messages": [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}, {"role": "assistant", "content": "z"}]},
         "must follow a user's",

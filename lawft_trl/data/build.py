@@ -58,7 +58,7 @@ def build_rows(
         "splits": {name: _describe(members) for name, members in parts.items()},
         "files": {},
     }
-    with whole_folder(out, force=force, mark="manifest.json") as folder:
+    with whole_folder(out, force=force, mark="manifest.json", rename="--out") as folder:
         for pattern, use_context in PATTERNS.items():
             if use_context and not all(question.statutes for question in questions):
                 continue

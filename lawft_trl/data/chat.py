@@ -115,7 +115,10 @@ def load_tokenizer(name_or_path: str, *, template: Path | None = None, **kwargs:
     except (OSError, ValueError) as error:
         raise InputError(
             f"{name_or_path}: no tokenizer could be loaded: {str(error).strip().splitlines()[0]}",
-            ["check the name, the network and `hf auth login`; for a local folder, that it holds tokenizer.json"],
+            [
+                "check the name, the network and `hf auth login`; for a local folder, that it exists and holds tokenizer.json",
+                "without a network: training with --rehearse, or lawft check with model.name_or_path=lawft_trl/assets/tiny_model",
+            ],
         ) from error
     if template is not None:
         tokenizer.chat_template = read_text(template)

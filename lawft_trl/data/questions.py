@@ -147,7 +147,10 @@ def read_jsonl(path: Path) -> list[tuple[int, object]]:
         InputError: for a missing or empty file, another encoding, or lines that are not JSON.
     """
     records, problems = [], []
-    for number, line in enumerate(read_text(path).split("\n"), start=1):
+    text = read_text(path)
+    if text.lstrip().startswith("["):
+        raise InputError(f"{path}: this is one JSON array; write one object a line (JSONL): jq -c '.[]' {path} > {path.stem}.jsonl")
+    for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
         try:

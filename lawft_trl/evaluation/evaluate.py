@@ -42,7 +42,7 @@ def evaluate_run(path: Path, *, test: Path | None = None, name: str | None = Non
     if file is None:
         raise InputError(f"{path}: the recipe has no data.test; name held-out rows with --test FILE")
     out = run.path / "eval" / (name or file.stem)
-    refuse_existing(out, force=force, mark="metrics.json")
+    refuse_existing(out, force=force, mark="metrics.json", rename="--name")
     pattern = run.recipe.pattern
     if pattern.answer == "cot":
         raise InputError(f"{path}: pattern.answer is 'cot', but the scorer `letters` reads direct answers only")
@@ -50,6 +50,8 @@ def evaluate_run(path: Path, *, test: Path | None = None, name: str | None = Non
     _require_same_prompt(run, prompt_fingerprint(tokenizer, system=pattern.system, template_kwargs=pattern.chat_template_kwargs))
     rows = questions_to_score(run.recipe, file)
     overlap, warnings = _check_overlap(run, rows)
+    if run.record.get("rehearsal"):
+        warnings.insert(0, "REHEARSAL on the tiny model: the way works; the figures and the verdict mean nothing.")
     trim_to = run.recipe.max_length if run.recipe.data.overlong == "trim_statutes" else None
     asked = ask_in_four_orders(rows, tokenizer, pattern.chat_template_kwargs, trim_to=trim_to)
 
@@ -78,7 +80,7 @@ def evaluate_run(path: Path, *, test: Path | None = None, name: str | None = Non
         "comparison": compare(base, tuned, seed=run.recipe.evaluation.seed),
     }
     out.parent.mkdir(exist_ok=True)
-    with whole_folder(out, force=force, mark="metrics.json") as folder:
+    with whole_folder(out, force=force, mark="metrics.json", rename="--name") as folder:
         _write(folder, metrics, {"base": base, "tuned": tuned})
     return {**metrics, "report": str(out / "report.md")}
 

@@ -4,6 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from rich.console import Console, Group
@@ -65,7 +66,7 @@ def print_check(checked: Checked, console: Console, *, processes: int = 1) -> No
     console.print(Text("\nSupervised tokens, between ⟦ and ⟧:", style="bold"))
     for item in _spread(checked.encoded):
         console.print(_marked(item, checked))
-    changes = Table(title="Set by the recipe, other than the libraries' defaults", title_justify="left")
+    changes = Table(title="Set by the recipe, other than the defaults", title_justify="left")
     for column in ("key", "recipe", "default"):
         changes.add_column(column, overflow="fold")
     for key, value, default in changed_from_defaults(checked.recipe):
@@ -114,6 +115,7 @@ def _figures_table(checked: Checked, processes: int) -> Table:
     table.add_column("what")
     table.add_column("value", overflow="fold")
     limit = checked.recipe.max_length
+    table.add_row("tokenizer", checked.recipe.model.name_or_path)
     table.add_row("tokens per row, min / median / 90 % / max", " / ".join(map(str, quantiles)) + f" (limit {limit})")
     table.add_row("supervised tokens", f"{sum(supervised)} of {sum(lengths)} ({100 * sum(supervised) / sum(lengths):.2f} %)")
     table.add_row("supervised per row, min / max", f"{min(supervised)} / {max(supervised)}, ending with {checked.turn_end}")
@@ -122,7 +124,22 @@ def _figures_table(checked: Checked, processes: int) -> Table:
         table.add_row("trimmed statutes", f"{dropped} passages in {len(trimmed)} rows (data.overlong)")
     table.add_row("training rows among the held-out rows", checked.overlap)
     table.add_row("optimizer steps", f"{steps} with {processes} process(es)" + (" - fewer than 100 teach little" if steps < 100 else ""))
+    for name, text in _this_machine(checked.recipe):
+        table.add_row(name, text)
     return table
+
+
+def _this_machine(recipe: Recipe) -> list[tuple[str, str]]:
+    """What training would meet here, beyond rows and tokens."""
+    import torch
+
+    device = "the CPU (training.use_cpu)" if recipe.values["training"].get("use_cpu") else "a GPU"
+    if device == "a GPU" and not torch.accelerator.is_available():
+        device = "a GPU, and none is visible here: train elsewhere, or add --rehearse to try the way"
+    target = Path(recipe.values["training"]["output_dir"])
+    taken = ", already there: give another name, or --force" if target.exists() else ""
+    monitor = {"disabled": "disabled", "offline": "offline, to be sent later with `wandb sync`", "online": "online, needs `wandb login`"}
+    return [("trains on", device), ("training.output_dir", f"{target}{taken}"), ("W&B", monitor[recipe.monitor.wandb])]
 
 
 def _spread(encoded: Sequence[EncodedRow]) -> list[EncodedRow]:
