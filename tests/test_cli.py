@@ -59,6 +59,14 @@ def test_check_shows_tokens_letters_leakage_and_steps(sample_data):
     assert "training.learning_rate" in shown
 
 
+def test_check_remarks_on_a_handful_of_held_out_questions(sample_data, tmp_path):
+    few = tmp_path / "few.jsonl"
+    few.write_text("\n".join((sample_data / "direct_gold" / "test.jsonl").read_text(encoding="utf-8").splitlines()[:5]), encoding="utf-8")
+    files = [f"data.{split}={sample_data}/direct_gold/{split}.jsonl" for split in ("train", "dev")]
+    shown = run_lawft("check", "tiny_direct_gold", *files, f"data.test={few}", check=True, COLUMNS="200").stdout
+    assert "5: so few can hardly show a difference" in shown
+
+
 def test_check_refuses_what_training_refuses(sample_data):
     files = [f"data.{split}={sample_data}/direct_gold/train.jsonl" for split in ("train", "dev", "test")]
     result = run_lawft("check", "tiny_direct_gold", *files)
