@@ -1,6 +1,6 @@
 """What the installed TRL, PEFT and transformers let a configuration say, read from their source without importing them.
 
-Importing `trl` takes ten seconds and a list kept by hand goes stale with the next release, so the field names, types,
+Importing `trl` takes seconds and a list kept by hand goes stale with the next release, so the field names, types,
 choices and defaults are taken from the syntax trees of the installed files. `tests/test_library_fields.py` holds the
 result against the imported classes.
 """

@@ -41,10 +41,14 @@ class Recipe:
     values: dict[str, dict[str, Any]]
     origins: dict[str, str]
 
+    def training(self, key: str) -> Any:
+        """A setting of the section `training`; `SFTConfig`'s own default where the recipe says nothing."""
+        return self.values["training"].get(key, section_fields()["training"][key].default)
+
     @property
     def max_length(self) -> int | None:
-        """The longest row allowed, in tokens; `SFTConfig`'s own default where the recipe says nothing."""
-        return self.values["training"].get("max_length", section_fields()["training"]["max_length"].default)
+        """The longest row allowed, in tokens."""
+        return self.training("max_length")
 
     @property
     def pattern(self) -> PatternSection:

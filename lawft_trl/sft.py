@@ -64,7 +64,7 @@ def main(recipe: Recipe, *, resume: bool = False, force: bool = False, rehearsal
     # Tokens: every row encoded and proven
     tokenizer, kwargs = recipe_tokenizer(recipe), recipe.pattern.chat_template_kwargs
     encoded, encoded_dev = (encode_role(recipe, rows[role], tokenizer) for role in ("train", "dev"))
-    require_scorable(recipe, tokenizer)
+    require_scorable(recipe, rows["test"], tokenizer)
 
     # Run folder: refuse a taken one before a model is loaded
     target = Path(training["output_dir"])

@@ -93,13 +93,15 @@ def test_an_adapter_that_does_not_fit_is_refused(trained, tmp_path):
 def test_letters_are_told_apart_in_bfloat16(trained, sample_data):
     """A bfloat16 logit comes in steps that tie letters; the four letters are computed in float32."""
     from lawft_trl.data.chat import load_tokenizer
+    from lawft_trl.data.rows import read_rows
     from lawft_trl.evaluation.evaluate import load_tuned, questions_to_score
     from lawft_trl.evaluation.predict import ask_in_four_orders, score_letters
     from lawft_trl.run_dir import read_run
 
     run = read_run(trained)
     tokenizer = load_tokenizer(str(trained))
-    rows = questions_to_score(run.recipe, sample_data / "direct_gold" / "dev.jsonl")[:20]
+    file = sample_data / "direct_gold" / "dev.jsonl"
+    rows = questions_to_score(run.recipe, read_rows(file), file)[:20]
     asked = ask_in_four_orders(rows, tokenizer, run.recipe.pattern.chat_template_kwargs)
     model = load_tuned(run)
     options = {"pad_token_id": tokenizer.pad_token_id, "progress": "test"}

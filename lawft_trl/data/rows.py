@@ -37,6 +37,11 @@ class Row:
         return str(self.source if self.meta.get("id") is None else self.meta["id"])
 
     @property
+    def system(self) -> str | None:
+        """The text of the system message, `None` where the prompt has none."""
+        return self.prompt[0]["content"] if self.prompt[0]["role"] == "system" else None
+
+    @property
     def gold(self) -> str | None:
         """The gold letter, from `meta.correct` or from an output that is just a letter."""
         letter = self.meta.get("correct") or self.output.strip()
@@ -77,7 +82,7 @@ def row_question(row: Row) -> Question | None:
 
     Only such a row may be shown with its choices in another order or with fewer statutes.
     """
-    meta, system = row.meta, row.prompt[0]["content"] if row.prompt[0]["role"] == "system" else None
+    meta = row.meta
     needed = (meta.get("question"), meta.get("choices"), meta.get("statutes") or [])
     if not isinstance(needed[0], str) or choice_problems(needed[1], row.gold):
         return None
@@ -95,7 +100,8 @@ def row_question(row: Row) -> Question | None:
     mode = meta.get("mode") or "direct"
     if mode not in ("direct", "cot"):
         return None
-    return question if build_messages(question, answer=mode, statutes=question.statutes, system=system) == list(row.prompt) else None
+    rendered = build_messages(question, answer=mode, statutes=question.statutes, system=row.system)
+    return question if rendered == list(row.prompt) else None
 
 
 def with_fewer_statutes(row: Row) -> Iterator[Row]:
@@ -106,11 +112,10 @@ def with_fewer_statutes(row: Row) -> Iterator[Row]:
     question = row_question(row)
     if question is None:
         return
-    system = row.prompt[0]["content"] if row.prompt[0]["role"] == "system" else None
     answer = row.meta.get("mode") or "direct"
     for kept in range(len(question.statutes) - 1, 0, -1):
         statutes = question.statutes[:kept]
-        prompt = build_messages(question, answer=answer, statutes=statutes, system=system)
+        prompt = build_messages(question, answer=answer, statutes=statutes, system=row.system)
         yield replace(row, prompt=tuple(prompt), meta={**row.meta, "statutes": list(statutes), "top_k": kept})
 
 

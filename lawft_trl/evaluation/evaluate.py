@@ -48,7 +48,7 @@ def evaluate_run(path: Path, *, test: Path | None = None, name: str | None = Non
         raise InputError(f"{path}: pattern.answer is 'cot', but the scorer `letters` reads direct answers only")
     tokenizer = load_tokenizer(str(run.path))
     _require_same_prompt(run, prompt_fingerprint(tokenizer, system=pattern.system, template_kwargs=pattern.chat_template_kwargs))
-    rows = questions_to_score(run.recipe, file)
+    rows = questions_to_score(run.recipe, read_rows(file, system=pattern.system), file)
     overlap, warnings = _check_overlap(run, rows)
     if run.record.get("rehearsal"):
         warnings.insert(0, "REHEARSAL on the tiny model: the way works; the figures and the verdict mean nothing.")
@@ -102,9 +102,8 @@ def _how_asked(rows: Sequence[Row], asked: Sequence[Asked]) -> str:
     return text + (f", {len(trimmed)} of them with fewer statutes to fit training.max_length" if trimmed else "")
 
 
-def questions_to_score(recipe: Recipe, file: Path) -> list[Row]:
-    """The direct rows of a file, one per question."""
-    rows = read_rows(file, system=recipe.pattern.system)
+def questions_to_score(recipe: Recipe, rows: Sequence[Row], file: Path) -> list[Row]:
+    """The direct rows of those read from `file`, one per question."""
     return unique_questions(select_rows(rows, "direct", recipe.pattern.statutes, str(file)))
 
 
@@ -189,6 +188,6 @@ def _check_overlap(run: FinishedRun, rows: Sequence[Row]) -> tuple[str, list[str
     if not run.recipe.data.allow_overlap:
         raise InputError(
             f"{run.path}: {text}; the result would mean nothing",
-            [f"{overlap.test.source}: {overlap.reason} as {overlap.train.source}" for overlap in overlaps[:20]],
+            [f"{overlap.test.source}: {overlap.reason} as {overlap.train.source}" for overlap in overlaps],
         )
     return text, [f"{text} (data.allow_overlap): this is not a held-out result."]

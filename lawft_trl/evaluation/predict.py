@@ -84,13 +84,13 @@ def ask_in_four_orders(
 
 
 def _ask(row: Row, tokenizer: "PreTrainedTokenizerBase", template_kwargs: dict[str, Any]) -> list[Asked]:
-    question, system = row_question(row), row.prompt[0]["content"] if row.prompt[0]["role"] == "system" else None
+    question = row_question(row)
     asked = []
     for order in ORDERS if question else ORDERS[:1]:
         messages, gold = row.prompt, row.gold
         if question:
             shown = question.in_order(order)
-            messages = build_messages(shown, answer="direct", statutes=question.statutes, system=system)
+            messages = build_messages(shown, answer="direct", statutes=question.statutes, system=row.system)
             gold = shown.answer
         text = prompt_text(tokenizer, messages, template_kwargs)
         input_ids = encode(tokenizer, text)

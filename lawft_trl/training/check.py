@@ -55,7 +55,7 @@ def check_recipe(recipe: Recipe) -> Checked:
     tokenizer = recipe_tokenizer(recipe)
     encoded = encode_role(recipe, rows["train"], tokenizer)
     encode_role(recipe, rows["dev"], tokenizer)
-    require_scorable(recipe, tokenizer)
+    require_scorable(recipe, rows["test"], tokenizer)
     turn_end = end_of_turn(tokenizer, recipe.pattern.chat_template_kwargs)
     return Checked(recipe=recipe, rows=rows, encoded=encoded, overlap=overlap, turn_end=turn_end, tokenizer=tokenizer)
 
@@ -78,12 +78,11 @@ def print_check(checked: Checked, console: Console, *, processes: int = 1) -> No
 
 def optimizer_steps(recipe: Recipe, rows: int, processes: int) -> int:
     """How many times the optimizer will step."""
-    training = recipe.values["training"]
-    if training.get("max_steps", -1) > 0:
-        return training["max_steps"]
-    batches = math.ceil(math.ceil(rows / processes) / training.get("per_device_train_batch_size", 8))
-    per_epoch = math.ceil(batches / training.get("gradient_accumulation_steps", 1))
-    return math.ceil(per_epoch * training.get("num_train_epochs", 3.0))
+    if recipe.training("max_steps") > 0:
+        return recipe.training("max_steps")
+    batches = math.ceil(math.ceil(rows / processes) / recipe.training("per_device_train_batch_size"))
+    per_epoch = math.ceil(batches / recipe.training("gradient_accumulation_steps"))
+    return math.ceil(per_epoch * recipe.training("num_train_epochs"))
 
 
 def _rows_table(checked: Checked) -> Table:

@@ -114,7 +114,7 @@ def refuse_overlap(recipe: Recipe, rows: Mapping[str, Sequence[Row]]) -> str:
         overlaps = find_overlaps(rows[first], rows[second])
         if overlaps:
             texts.append(f"{len(overlaps)} of {len(rows[first])} {first} rows are in the {len(rows[second])} {second} rows")
-            shown += [f"{overlap.train.source}: {overlap.reason} as {overlap.test.source}" for overlap in overlaps[:20]]
+            shown += [f"{overlap.train.source}: {overlap.reason} as {overlap.test.source}" for overlap in overlaps]
     if texts and not recipe.data.allow_overlap:
         raise InputError(
             f"leakage: {', '.join(texts)}; nothing was trained. Split by group (`lawft data` does), or set "
@@ -126,14 +126,14 @@ def refuse_overlap(recipe: Recipe, rows: Mapping[str, Sequence[Row]]) -> str:
     return ", ".join(texts) or "none"
 
 
-def require_scorable(recipe: Recipe, tokenizer: "PreTrainedTokenizerBase") -> None:
+def require_scorable(recipe: Recipe, test: Sequence[Row], tokenizer: "PreTrainedTokenizerBase") -> None:
     """Finds out before the training whether `lawft eval` will be able to score the held-out rows.
 
     Raises:
         InputError: when a row has no gold letter or the letters are not single tokens with this tokenizer.
     """
     if recipe.data.test and recipe.pattern.answer != "cot":
-        rows = questions_to_score(recipe, Path(recipe.data.test))
+        rows = questions_to_score(recipe, test, Path(recipe.data.test))
         ask_in_four_orders(rows, tokenizer, recipe.pattern.chat_template_kwargs)
 
 
