@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from lawft_trl import __version__
-from lawft_trl.data.build import file_sha256
 from lawft_trl.errors import InputError
 from lawft_trl.folders import put_in_place, refuse_existing, write_json, write_text
 from lawft_trl.recipe import Recipe, load_recipe
 from lawft_trl.recipe_views import resolved_yaml
+from lawft_trl.text_files import file_sha256
 
 _LIBRARIES = ("trl", "transformers", "peft", "bitsandbytes", "accelerate", "datasets", "torch", "wandb")
 

@@ -1,6 +1,5 @@
 """From questions to files of rows: one folder per pattern, each split a file, and a manifest of what is in them."""
 
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -12,6 +11,7 @@ from lawft_trl.data.questions import LETTERS, ORDERS, Question
 from lawft_trl.data.rows import question_to_record
 from lawft_trl.data.splits import split_hash, split_questions
 from lawft_trl.folders import whole_folder, write_json
+from lawft_trl.text_files import file_sha256
 
 # Folder name -> whether the prompts show the statutes that decide the question.
 PATTERNS = {"direct_norag": False, "direct_gold": True}
@@ -81,11 +81,6 @@ def build_rows(
         write_json(folder / "manifest.json", manifest)
         (folder / "ATTRIBUTION.txt").write_text(attribution + "\n", encoding="utf-8")
     return manifest
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _describe(members: Sequence[Question]) -> dict[str, Any]:

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lawft_trl.data.prompts import build_messages
-from lawft_trl.data.questions import LETTERS, Question, read_text
+from lawft_trl.data.questions import LETTERS, Question
 from lawft_trl.errors import InputError
+from lawft_trl.text_files import read_text
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

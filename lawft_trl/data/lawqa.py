@@ -7,8 +7,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from lawft_trl.data.questions import LETTERS, Question, choice_problems, read_text, shared_passage_groups
+from lawft_trl.data.questions import LETTERS, Question, choice_problems, shared_passage_groups
 from lawft_trl.errors import InputError
+from lawft_trl.text_files import read_text
 
 ATTRIBUTION = "出典：デジタル庁「日本の法令に関する多肢選択式QAデータセット」（lawqa_jp）、公共データ利用規約（第1.0版）。本ファイルはこれを加工して作成。"
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from lawft_trl.data.questions import LETTERS, Question
+from lawft_trl.errors import InputError
 
 Answer = Literal["direct", "cot"]
 
@@ -39,3 +40,28 @@ def build_messages(
     parts += [f"【問題】\n{question.question}", f"【選択肢】\n{choices}", f"【答え方】\n{_FORM[answer]}"]
     user = {"role": "user", "content": "\n\n".join(parts)}
     return [user] if system is None else [{"role": "system", "content": system}, user]
+
+
+# What a reasoned answer says first when the statutes shown do not hold the article that decides: the model learns to
+# say so instead of reading something into them.
+_UNSUPPORTED = "示された条文の中に、この問いを直接定める条文は見当たらない。次の理由は、示されていない条文による。"
+
+
+def answer_text(question: Question, *, answer: Answer, supported: bool = True) -> str:
+    """The answer that `build_messages` asks for: the letter, or a line of reasons for every choice and then the letter.
+
+    Args:
+        question: with `reasons` if `answer` is `"cot"`.
+        answer: the form, as in `build_messages`.
+        supported: false when statutes are shown and none of them decides the question; the reasons then begin with
+            saying so.
+
+    Raises:
+        InputError: when reasons are asked for and there are none.
+    """
+    if answer == "direct":
+        return question.answer
+    if not question.reasons:
+        raise InputError(f"question {question.id}: a reasoned answer needs `reasons`, one for each choice")
+    lines = [f"{letter} {question.reasons[letter]}" for letter in LETTERS]
+    return "\n".join([*([] if supported else [_UNSUPPORTED]), *lines, f"答え: {question.answer}"])

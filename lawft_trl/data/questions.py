@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lawft_trl.errors import InputError
+from lawft_trl.text_files import read_jsonl
 
 LETTERS = ("a", "b", "c", "d")
 
@@ -26,6 +27,10 @@ class Question:
         choices: the text of each choice under its letter `a`..`d`.
         answer: the gold letter.
         statutes: the passages that decide the question, each with its own headings.
+        provisions: keys of the articles that decide it (`statutes.passages.article_key`).
+        reasons: for each letter why its choice is or is not the answer, in words that name no letter; empty where
+            there are none.
+        as_of: ISO date of the law the question is about, `""` where its source does not say.
         references: addresses or identifiers of the sources.
         group: equal for questions that share statute text; a group is never divided between two splits.
     """
@@ -37,12 +42,16 @@ class Question:
     answer: str
     statutes: tuple[str, ...] = ()
     references: tuple[str, ...] = ()
+    provisions: tuple[str, ...] = ()
+    reasons: dict[str, str] = dataclasses.field(default_factory=dict)
+    as_of: str = ""
     group: str = ""
 
     def in_order(self, order: str) -> "Question":
         """The same question with its choices moved; `order[i]` is the choice shown at the i-th letter."""
         choices = {letter: self.choices[shown] for letter, shown in zip(LETTERS, order, strict=True)}
-        return dataclasses.replace(self, choices=choices, answer=LETTERS[order.index(self.answer)])
+        reasons = {letter: self.reasons[shown] for letter, shown in zip(LETTERS, order, strict=True)} if self.reasons else {}
+        return dataclasses.replace(self, choices=choices, reasons=reasons, answer=LETTERS[order.index(self.answer)])
 
 
 def question_problems(record: object) -> list[str]:
@@ -55,15 +64,31 @@ def question_problems(record: object) -> list[str]:
         if not isinstance(value, str) or not value.strip():
             problems.append(f"`{key}`: expected a non-empty string, found {_shown(value)}")
     problems += choice_problems(record.get("choices"), record.get("answer"))
-    for key in ("statutes", "references"):
+    problems += _reason_problems(record.get("reasons", {}))
+    for key in ("statutes", "references", "provisions"):
         value = record.get(key, [])
         if not isinstance(value, list) or not all(isinstance(item, str) and item.strip() for item in value):
             problems.append(f"`{key}`: expected a list of non-empty strings, found {_shown(value)}")
-    if not isinstance(record.get("group", ""), str):
-        problems.append(f"`group`: expected a string, found {_shown(record['group'])}")
+    problems += [
+        f"`{key}`: expected a string, found {_shown(record[key])}" for key in ("group", "as_of") if not isinstance(record.get(key, ""), str)
+    ]
     known = {field.name for field in dataclasses.fields(Question)}
     problems += [f"`{key}`: unknown key; a question has {', '.join(sorted(known))}" for key in sorted(set(record) - known)]
     return problems
+
+
+def _reason_problems(reasons: object) -> list[str]:
+    """Faults of the reasons: none at all, or one in words for each of the four choices."""
+    if reasons == {}:
+        return []
+    if not isinstance(reasons, dict) or set(reasons) != set(LETTERS):
+        found = ", ".join(map(str, reasons)) if isinstance(reasons, dict) else _shown(reasons)
+        return [f"`reasons`: expected one for each of the letters a, b, c, d, or none at all; found {found}"]
+    return [
+        f"`reasons.{letter}`: expected a non-empty string without line breaks, found {_shown(reasons[letter])}"
+        for letter in LETTERS
+        if not isinstance(reasons[letter], str) or not reasons[letter].strip() or "\n" in reasons[letter]
+    ]
 
 
 def choice_problems(choices: object, answer: object) -> list[str]:
@@ -98,17 +123,19 @@ def read_questions(path: Path) -> list[Question]:
             problems += [f"{path}:{number}: {fault}" for fault in faults]
             continue
         first_line[record["id"]] = number
-        questions.append(
-            Question(**{**record, "statutes": tuple(record.get("statutes", ())), "references": tuple(record.get("references", ()))})
-        )
+        lists = {key: tuple(record.get(key, ())) for key in ("statutes", "references", "provisions")}
+        questions.append(Question(**{**record, **lists}))
     if problems:
         raise InputError(f"{path}: {len(problems)} error(s) in the questions", problems)
     return _with_groups(questions)
 
 
 def _with_groups(questions: Sequence[Question]) -> list[Question]:
-    """Joins the groups of questions that show the same statute text, and groups those that name no group."""
-    keys = [[*question.statutes, *([("group", question.group)] if question.group else [])] for question in questions]
+    """Joins the groups of questions that show the same statute text or rest on the same article, and groups those that name no group."""
+    keys = [
+        [*question.statutes, *question.provisions, *([("group", question.group)] if question.group else [])]
+        for question in questions
+    ]
     joined = shared_passage_groups(keys, "g")
     given: dict[str, str] = {}
     for name, question in zip(joined, questions, strict=True):
@@ -123,45 +150,6 @@ def write_questions(path: Path, questions: Iterable[Question]) -> None:
     """Writes questions as JSONL, the form `read_questions` reads."""
     lines = [json.dumps(dataclasses.asdict(question), ensure_ascii=False) for question in questions]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-
-
-def read_text(path: Path) -> str:
-    """The text of a UTF-8 file; a missing file or another encoding is an `InputError` that names the mend."""
-    try:
-        return path.read_bytes().decode("utf-8-sig")
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file (looked in {path.parent.resolve()})") from None
-    except IsADirectoryError:
-        raise InputError(f"{path}: this is a folder; a file is expected") from None
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"{path}: not UTF-8 (byte {error.start} is 0x{error.object[error.start]:02x}); "
-            f"if it is Shift-JIS, convert it: iconv -f CP932 -t UTF-8 {path} > {path.stem}.utf8{path.suffix}"
-        ) from None
-
-
-def read_jsonl(path: Path) -> list[tuple[int, object]]:
-    """`(line number, value)` of every non-blank line of a JSONL file.
-
-    Raises:
-        InputError: for a missing or empty file, another encoding, or lines that are not JSON.
-    """
-    records, problems = [], []
-    text = read_text(path)
-    if text.lstrip().startswith("["):
-        raise InputError(f"{path}: this is one JSON array; write one object a line (JSONL): jq -c '.[]' {path} > {path.stem}.jsonl")
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            records.append((number, json.loads(line)))
-        except json.JSONDecodeError as error:
-            problems.append(f"{path}:{number}: not JSON: {error.msg} at column {error.colno}: {line.strip()[:60]!r}")
-    if problems:
-        raise InputError(f"{path}: {len(problems)} line(s) are not JSON; each line must be one whole object", problems)
-    if not records:
-        raise InputError(f"{path}: the file is empty; one JSON object a line is expected")
-    return records
 
 
 def shared_passage_groups(statutes: Sequence[Iterable[Hashable]], prefix: str) -> list[str]:

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lawft_trl.data.prompts import Answer, build_messages
-from lawft_trl.data.questions import LETTERS, Question, choice_problems, read_jsonl
+from lawft_trl.data.questions import LETTERS, Question, choice_problems
 from lawft_trl.errors import InputError
+from lawft_trl.text_files import read_jsonl
 
 _ROLES = ("system", "user", "assistant")
 _META_KINDS = {"dataset": str, "mode": str, "group": str, "order": str, "law": str, "use_context": bool}

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lawft_trl.data.build import file_sha256
 from lawft_trl.data.chat import load_tokenizer, prompt_fingerprint
 from lawft_trl.data.quality import find_overlaps
 from lawft_trl.data.rows import Row, read_rows, select_rows
@@ -17,6 +16,7 @@ from lawft_trl.evaluation.report import render_report
 from lawft_trl.folders import refuse_existing, whole_folder, write_json
 from lawft_trl.recipe import Recipe
 from lawft_trl.run_dir import FinishedRun, read_run
+from lawft_trl.text_files import file_sha256
 
 if TYPE_CHECKING:
     from peft import PeftModel

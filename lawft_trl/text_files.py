@@ -1,0 +1,52 @@
+"""Reading text that others wrote: UTF-8, JSONL, and the messages when it is neither."""
+
+import hashlib
+import json
+from pathlib import Path
+
+from lawft_trl.errors import InputError
+
+
+def read_text(path: Path) -> str:
+    """The text of a UTF-8 file; a missing file or another encoding is an `InputError` that names the mend."""
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file (looked in {path.parent.resolve()})") from None
+    except IsADirectoryError:
+        raise InputError(f"{path}: this is a folder; a file is expected") from None
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{path}: not UTF-8 (byte {error.start} is 0x{error.object[error.start]:02x}); "
+            f"if it is Shift-JIS, convert it: iconv -f CP932 -t UTF-8 {path} > {path.stem}.utf8{path.suffix}"
+        ) from None
+
+
+def read_jsonl(path: Path) -> list[tuple[int, object]]:
+    """`(line number, value)` of every non-blank line of a JSONL file.
+
+    Raises:
+        InputError: for a missing or empty file, another encoding, or lines that are not JSON.
+    """
+    records, problems = [], []
+    text = read_text(path)
+    if text.lstrip().startswith("["):
+        raise InputError(f"{path}: this is one JSON array; write one object a line (JSONL): jq -c '.[]' {path} > {path.stem}.jsonl")
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            records.append((number, json.loads(line)))
+        except json.JSONDecodeError as error:
+            problems.append(f"{path}:{number}: not JSON: {error.msg} at column {error.colno}: {line.strip()[:60]!r}")
+    if problems:
+        raise InputError(f"{path}: {len(problems)} line(s) are not JSON; each line must be one whole object", problems)
+    if not records:
+        raise InputError(f"{path}: the file is empty; one JSON object a line is expected")
+    return records
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
