@@ -4,7 +4,7 @@ import argparse
 import sys
 
 from lawft_trl import __version__
-from lawft_trl.commands import check, data, eval, recipe
+from lawft_trl.commands import check, data, eval, recipe, statutes
 from lawft_trl.errors import InputError
 from lawft_trl.quiet import quiet_libraries
 
@@ -32,7 +32,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"lawft-trl {__version__}")
     verbs = parser.add_subparsers(required=True, metavar="VERB")
-    for verb in (data, recipe, check, eval):
+    for verb in (data, statutes, recipe, check, eval):
         verb.add(verbs)
     return parser
 

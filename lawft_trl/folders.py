@@ -1,6 +1,7 @@
 """Folders and files that appear whole or not at all."""
 
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -39,14 +40,22 @@ def whole_folder(target: Path, *, force: bool, mark: str, rename: str) -> Iterat
         force: replace an existing `target`, which stays untouched until the new one is whole.
         mark: the file every folder of this kind holds; see `refuse_existing`.
         rename: what the user sets to give another name.
+
+    Raises:
+        InputError: when `target` may not be replaced, or the disk is full.
     """
     refuse_existing(target, force=force, mark=mark, rename=rename)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.unfinished")
-    temporary.mkdir(parents=True)
     try:
+        temporary.mkdir(parents=True)
         yield temporary
-    except BaseException:
-        shutil.rmtree(temporary)
+    except BaseException as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise InputError(
+                f"{target}: no space left on the disk of {temporary.parent.resolve()}; nothing was written there",
+                [f"make room, or give a {rename} on another disk"],
+            ) from error
         raise
     put_in_place(temporary, target)
 

@@ -37,8 +37,8 @@ class PatternSection:
 
     answer: Literal["direct", "cot", "auto"] = "direct"
     """Which rows are trained, by `meta.mode`: the letter alone, reasons and then the letter, or both."""
-    statutes: Literal["none", "gold"] = "none"
-    """Whether the prompts show the statutes that decide the question; rows of the other kind are refused."""
+    statutes: Literal["none", "retrieved", "gold"] = "none"
+    """What the prompts show: no statutes, what a search found, or those that decide; rows of another kind are refused."""
     system: str | None = None
     """Text of the system message; null sends none (some chat templates then write one of their own)."""
     chat_template_kwargs: dict = dataclasses.field(default_factory=dict)
@@ -47,10 +47,10 @@ class PatternSection:
 
 @dataclass(frozen=True, kw_only=True)
 class DataSection:
-    """The JSONL files, from the folder the command is run in."""
+    """The JSONL files, from the folder the command is run in; `*` stands for any characters, as in `train_*.jsonl`."""
 
     train: str | list[str]
-    """Rows to train on."""
+    """Rows to train on; a pattern may match several files."""
     dev: str | None = None
     """Rows for the loss during training (`training.eval_strategy`)."""
     test: str | None = None

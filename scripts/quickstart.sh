@@ -22,4 +22,4 @@ echo "== 4/4 Evaluation: base and tuned on the held-out questions =="
 lawft eval runs/tiny_direct_gold --force
 
 echo
-echo "Done in $((SECONDS - started)) s without the installation. Read runs/tiny_direct_gold/eval/test/report.md"
+echo "Done in $((SECONDS - started)) s without the installation. Read runs/tiny_direct_gold/eval/test_276/report.md"

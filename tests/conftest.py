@@ -54,10 +54,16 @@ def tiny_tokenizer():
 
 @pytest.fixture(scope="session")
 def sample_data(tmp_path_factory) -> Path:
-    """`lawft data sample`, built once; the folder that holds `direct_gold/train.jsonl` and the others."""
+    """`lawft data sample`, built once; the folder that holds `direct_gold/train_*.jsonl` and the others."""
     out = tmp_path_factory.mktemp("data") / "sample"
     run_lawft("data", "sample", "--out", out, check=True)
     return out
+
+
+def rows_file(folder: Path, split: str, pattern: str = "direct_gold") -> Path:
+    """The one file of a split, whose name ends with the number of its questions."""
+    (file,) = (folder / pattern).glob(f"{split}_*.jsonl")
+    return file
 
 
 def run_lawft(*arguments, check: bool = False, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess:
@@ -82,7 +88,7 @@ def _run(command: list, check: bool, cwd: Path, environment: dict[str, str]) -> 
 
 def settings(sample_data: Path, out: Path, *more: str) -> list[str]:
     """Overrides for three steps of the quickstart's recipe."""
-    files = [f"data.{split}={sample_data}/direct_gold/{split}.jsonl" for split in ("train", "dev", "test")]
+    files = [f"data.{split}={sample_data}/direct_gold/{split}_*.jsonl" for split in ("train", "dev", "test")]
     return [*files, f"training.output_dir={out}", "training.max_steps=3", "training.logging_steps=1", *more]
 
 

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from conftest import ROOT, TINY_MODEL, run_lawft
+from conftest import ROOT, TINY_MODEL, rows_file, run_lawft
 
 from lawft_trl.training.check import optimizer_steps
 
@@ -49,7 +49,7 @@ def test_broken_recipe_ends_with_2_and_no_traceback(tmp_path):
 
 
 def test_check_shows_tokens_letters_leakage_and_steps(sample_data):
-    files = [f"data.{split}={sample_data}/direct_gold/{split}.jsonl" for split in ("train", "dev", "test")]
+    files = [f"data.{split}={sample_data}/direct_gold/{split}_*.jsonl" for split in ("train", "dev", "test")]
     shown = run_lawft("check", "tiny_direct_gold", *files, check=True, COLUMNS="200").stdout
     assert "556/556/556/556" in shown  # letter balance of the training rows
     assert "supervised per row, min / max" in shown and "2 / 2" in shown
@@ -61,14 +61,14 @@ def test_check_shows_tokens_letters_leakage_and_steps(sample_data):
 
 def test_check_remarks_on_a_handful_of_held_out_questions(sample_data, tmp_path):
     few = tmp_path / "few.jsonl"
-    few.write_text("\n".join((sample_data / "direct_gold" / "test.jsonl").read_text(encoding="utf-8").splitlines()[:5]), encoding="utf-8")
-    files = [f"data.{split}={sample_data}/direct_gold/{split}.jsonl" for split in ("train", "dev")]
+    few.write_text("\n".join(rows_file(sample_data, "test").read_text(encoding="utf-8").splitlines()[:5]), encoding="utf-8")
+    files = [f"data.{split}={sample_data}/direct_gold/{split}_*.jsonl" for split in ("train", "dev")]
     shown = run_lawft("check", "tiny_direct_gold", *files, f"data.test={few}", check=True, COLUMNS="200").stdout
     assert "5: so few can hardly show a difference" in shown
 
 
 def test_check_refuses_what_training_refuses(sample_data):
-    files = [f"data.{split}={sample_data}/direct_gold/train.jsonl" for split in ("train", "dev", "test")]
+    files = [f"data.{split}={sample_data}/direct_gold/train_*.jsonl" for split in ("train", "dev", "test")]
     result = run_lawft("check", "tiny_direct_gold", *files)
     assert (result.returncode, "leakage" in result.stderr) == (2, True)
 

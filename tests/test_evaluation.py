@@ -5,15 +5,15 @@ import shutil
 
 import pytest
 import torch
-from conftest import CPU, NF4, QUICKSTART, ROOT, adapter, run_lawft, run_sft, settings
+from conftest import CPU, NF4, QUICKSTART, ROOT, adapter, rows_file, run_lawft, run_sft, settings
 
 
 def test_eval_asks_what_was_trained_and_writes_a_report(trained, sample_data):
     result = run_lawft("eval", trained, check=True)
-    out = trained / "eval" / "test"
+    out = trained / "eval" / rows_file(sample_data, "test").stem
     assert {path.name for path in out.iterdir()} == {"metrics.json", "predictions.jsonl", "report.md"}
     metrics = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
-    test = (sample_data / "direct_gold" / "test.jsonl").read_text(encoding="utf-8").splitlines()
+    test = rows_file(sample_data, "test").read_text(encoding="utf-8").splitlines()
     assert metrics["tuned"]["questions"] == len(test) >= 100
     lines = [json.loads(line) for line in (out / "predictions.jsonl").read_text(encoding="utf-8").splitlines()]
     assert len(lines) == 2 * 4 * len(test)
@@ -22,7 +22,7 @@ def test_eval_asks_what_was_trained_and_writes_a_report(trained, sample_data):
     assert metrics["comparison"]["verdict"] in result.stdout
     assert "fingerprint" in (out / "report.md").read_text(encoding="utf-8")
 
-    run_lawft("eval", trained, "--test", sample_data / "direct_gold" / "dev.jsonl", "--name", "another", check=True)
+    run_lawft("eval", trained, "--test", rows_file(sample_data, "dev"), "--name", "another", check=True)
     assert (trained / "eval" / "another" / "report.md").is_file()
     again = run_lawft("eval", trained)
     assert (again.returncode, "--force" in again.stderr) == (2, True)
@@ -39,7 +39,7 @@ def test_eval_refuses_another_prompt(trained, tmp_path):
 
 
 def test_eval_refuses_rows_the_run_was_trained_on(trained, sample_data):
-    result = run_lawft("eval", trained, "--test", sample_data / "direct_gold" / "train.jsonl")
+    result = run_lawft("eval", trained, "--test", rows_file(sample_data, "train"))
     assert result.returncode == 2
     assert "the result would mean nothing" in result.stderr
 
@@ -50,21 +50,21 @@ def test_eval_of_no_run_says_so(tmp_path):
 
 
 def test_leakage_is_refused_and_an_allowed_one_is_reported(sample_data, tmp_path):
-    leak = f"data.test={sample_data}/direct_gold/train.jsonl"
+    leak = f"data.test={sample_data}/direct_gold/train_*.jsonl"
     result = run_sft(QUICKSTART, *settings(sample_data, tmp_path / "leak"), leak)
     assert (result.returncode, "leakage" in result.stderr, "same id" in result.stderr) == (2, True, True)
     assert list(tmp_path.iterdir()) == []
     run_sft(QUICKSTART, *settings(sample_data, tmp_path / "leak", leak, "data.allow_overlap=true"), check=True)
     result = run_lawft("eval", tmp_path / "leak", check=True)
     assert "not a held-out result" in result.stdout
-    assert "not a held-out result" in (tmp_path / "leak" / "eval" / "train" / "report.md").read_text(encoding="utf-8")
+    assert "not a held-out result" in (tmp_path / "leak" / "eval" / rows_file(sample_data, "train").stem / "report.md").read_text(encoding="utf-8")
 
 
 def test_a_qlora_run_is_evaluated_on_its_4_bit_base(sample_data, tmp_path):
     run = tmp_path / "qlora"
     run_sft(QUICKSTART, *settings(sample_data, run, *NF4), check=True)
     run_lawft("eval", run, check=True)
-    metrics = json.loads((run / "eval" / "test" / "metrics.json").read_text(encoding="utf-8"))
+    metrics = json.loads((run / "eval" / rows_file(sample_data, "test").stem / "metrics.json").read_text(encoding="utf-8"))
     assert metrics["base"]["label_mass"] > 0
 
     from bitsandbytes.nn import Linear4bit
@@ -100,7 +100,7 @@ def test_letters_are_told_apart_in_bfloat16(trained, sample_data):
 
     run = read_run(trained)
     tokenizer = load_tokenizer(str(trained))
-    file = sample_data / "direct_gold" / "dev.jsonl"
+    file = rows_file(sample_data, "dev")
     rows = questions_to_score(run.recipe, read_rows(file), file)[:20]
     asked = ask_in_four_orders(rows, tokenizer, run.recipe.pattern.chat_template_kwargs)
     model = load_tuned(run)
@@ -124,8 +124,9 @@ def test_any_recipe_is_rehearsed_on_real_lawqa(lawqa_dir, tmp_path):
     record = json.loads((run / "run.json").read_text(encoding="utf-8"))
     assert record["steps"] == 10
     assert record["identity"]["recipe"]["quantization"]["load_in_4bit"] is True
-    report = (run / "eval" / "test" / "report.md").read_text(encoding="utf-8")
+    report = next(run.glob("eval/test_*/report.md")).read_text(encoding="utf-8")
     assert "REHEARSAL" in report
+    assert "Law as of: not stated by the data." in report
     assert "questions in four orders each" in report, "a rehearsal ends with a report on held-out questions"
     run_sft(ROOT / "recipes" / "direct_norag.yaml", "--rehearse", "training.max_steps=1", cwd=tmp_path, check=True)
 

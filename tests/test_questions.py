@@ -40,7 +40,7 @@ def test_the_four_orders_show_every_choice_once_at_every_letter():
 
 
 def test_questions_are_written_and_read_back(tmp_path):
-    written = [question(), question(id="q2", statutes=[], group="g2")]
+    written = [question(provisions=("架空法/main/1",)), question(id="q2", statutes=[], group="g2")]
     write_questions(tmp_path / "q.jsonl", written)
     assert read_questions(tmp_path / "q.jsonl") == written
 

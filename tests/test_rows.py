@@ -1,6 +1,7 @@
 """Rows: every accepted form, every fault, the round trip to questions, prompts, and leakage."""
 
 import json
+from collections import Counter
 
 import pytest
 from conftest import run_lawft
@@ -8,6 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_questions import GOOD, question
 
+from lawft_trl.data.build import PATTERNS
+from lawft_trl.data.contexts import Context, gold_context
 from lawft_trl.data.prompts import build_messages
 from lawft_trl.data.quality import find_overlaps
 from lawft_trl.data.questions import ORDERS
@@ -16,8 +19,10 @@ from lawft_trl.errors import InputError
 
 
 def record(*, order="abcd", use_context=True, **changes):
+    asked = question(**changes)
+    context = gold_context(asked) if use_context else Context()
     return question_to_record(
-        question(**changes), answer="direct", use_context=use_context, dataset="d", source_file="q.jsonl", order=order
+        asked, answer="direct", context=context, dataset="d", source_file="q.jsonl", order=order
     )
 
 
@@ -243,7 +248,8 @@ def test_lawft_data_writes_everything_or_nothing(tmp_path):
     for name, entry in manifest["files"].items():
         lines = (out / name).read_text(encoding="utf-8").splitlines()
         assert len(lines) == entry["rows"]
-        if name.endswith("train.jsonl"):
+        assert name.rpartition("_")[2] == f"{entry['questions']}.jsonl", "a file is named after what is in it"
+        if "/train_" in name:
             assert len(set(entry["answers"].values())) == 1, "four orders balance the letters"
     ids = {name: set(split["ids"]) for name, split in manifest["splits"].items()}
     assert not ids["train"] & ids["test"] and not ids["train"] & ids["dev"] and not ids["dev"] & ids["test"]
@@ -274,12 +280,28 @@ def test_lawft_data_on_real_lawqa(lawqa_dir, tmp_path):
     manifest = json.loads((out / "manifest.json").read_text(encoding="utf-8"))
     assert sum(split["questions"] for split in manifest["splits"].values()) == 140
     assert "デジタル庁" in (out / "ATTRIBUTION.txt").read_text(encoding="utf-8")
-    for pattern in ("direct_norag", "direct_gold"):
-        for split in ("train", "dev", "test"):
-            rows = read_rows(out / pattern / f"{split}.jsonl")
+    files = {pattern: {path.name.split("_")[0]: path for path in (out / pattern).iterdir()} for pattern in PATTERNS}
+    assert {pattern: set(splits) for pattern, splits in files.items()} == {
+        pattern: {"test"} if pattern.startswith("cot") else {"train", "dev", "test"} for pattern in PATTERNS
+    }
+    for splits in files.values():
+        for split, path in splits.items():
+            rows = read_rows(path)
             assert all(row_question(row) is not None for row in rows)
-    train, test = (read_rows(out / "direct_norag" / f"{split}.jsonl") for split in ("train", "test"))
+            assert path.stem == f"{split}_{len({row.id for row in rows})}"
+            for row in rows:
+                shown = row.meta["statutes"]
+                assert len(shown) == len(set(shown)) == row.meta["top_k"], "no passage twice in a prompt"
+            if split == "train":
+                assert Counter(row.gold for row in rows) == dict.fromkeys("abcd", len(rows) // 4)
+    train, test = (read_rows(files["direct_norag"][split]) for split in ("train", "test"))
     assert find_overlaps(train, test) == []
+    assert len(manifest["known_issues"]) == 10
+    assert {row.id for row in train + test if row.meta.get("known_issue")} <= set(manifest["known_issues"])
+    assert (out / "LICENSE.md").is_file()
+    card = (out / "data_card.md").read_text(encoding="utf-8")
+    for part in ("デジタル庁", "金商法", "in doubt", "Law as of: not stated", "for scoring only", "articles, query = question and choices"):
+        assert part in card
 
 
 def test_lawft_data_without_a_folder_says_where_lawqa_is():

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from test_questions import question
 
 from lawft_trl.data.lawqa import find_lawqa, read_lawqa
-from lawft_trl.data.splits import split_hash, split_questions
+from lawft_trl.data.splits import fold_questions, split_hash, split_questions
 from lawft_trl.errors import InputError
 
 SHARES = {"test": 0.25, "dev": 0.1}
@@ -70,3 +70,47 @@ def test_real_lawqa_keeps_every_law_in_every_part(lawqa_dir):
         assert set(Counter(q.law for q in members)) == {"金商法", "薬機法", "借地借家法"}
     assert 40 <= len(parts["test"]) <= 42
     assert not {s for q in parts["train"] for s in q.statutes} & {s for q in parts["test"] for s in q.statutes}
+
+
+@given(sets, st.integers(2, 6), st.integers(0, 5), st.randoms())
+def test_folds_hold(questions, folds, seed, chance):
+    try:
+        parts = fold_questions(questions, folds, seed)
+    except InputError as error:
+        assert "--folds" in str(error)
+        return
+    assert len(parts) == folds and all(parts)
+    assert sorted(q.id for part in parts for q in part) == sorted(q.id for q in questions)
+    groups = [{q.group for q in part} for part in parts]
+    assert sum(map(len, groups)) == len(set().union(*groups)), "a group is in two folds"
+    shuffled = list(questions)
+    chance.shuffle(shuffled)
+    assert fold_questions(shuffled, folds, seed) == parts
+
+
+@pytest.mark.parametrize("folds", [0, 1, 41])
+def test_impossible_folds_are_refused(folds):
+    with pytest.raises(InputError, match="expected at least 2 and at most 40, the number of groups"):
+        fold_questions([question(id=f"q{i}", group=f"g{i}") for i in range(40)], folds, 0)
+
+
+def test_no_group_of_real_lawqa_is_on_two_sides_for_200_seeds(lawqa_dir):
+    """Permuted copies are read as the one question they are, so the same holds for `selection_randomized.json`."""
+    questions = read_lawqa(find_lawqa(lawqa_dir))
+    copies = read_lawqa(find_lawqa(lawqa_dir).with_name("selection_randomized.json"))
+    assert {q.id: q.group for q in copies} == {q.id: q.group for q in questions}
+    splits = set()
+    for seed in range(200):
+        parts = split_questions(questions, {"test": 0.3, "dev": 0.1}, seed)
+        sides = {}
+        for name, members in parts.items():
+            for q in members:
+                for key in (q.group, *q.provisions, *q.statutes):
+                    assert sides.setdefault(key, name) == name, (seed, key)
+        assert split_hash(parts) == split_hash(split_questions(copies, {"test": 0.3, "dev": 0.1}, seed))
+        splits.add(split_hash(parts))
+        folds = fold_questions(questions, 5, seed)
+        assert all(26 <= len(fold) <= 30 for fold in folds)
+        for key in ({p for q in fold for p in q.provisions} for fold in folds):
+            assert sum(bool(key & {p for q in fold for p in q.provisions}) for fold in folds) == 1
+    assert len(splits) == 200

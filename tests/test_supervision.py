@@ -3,7 +3,7 @@
 import dataclasses
 
 import pytest
-from conftest import TINY_MODEL, run_lawft
+from conftest import TINY_MODEL, rows_file, run_lawft
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_questions import question
@@ -45,7 +45,7 @@ def test_real_qwen2_supervises_exactly_the_letter_and_the_end_of_turn(qwen2_toke
     run_lawft("data", "lawqa", "--from", lawqa_dir, "--out", tmp_path / "lawqa", check=True)
     (turn_end,) = encode(qwen2_tokenizer, "<|im_end|>")
     for pattern in ("direct_norag", "direct_gold"):
-        rows = [r for split in ("train", "dev", "test") for r in read_rows(tmp_path / "lawqa" / pattern / f"{split}.jsonl")]
+        rows = [r for file in sorted((tmp_path / "lawqa" / pattern).iterdir()) for r in read_rows(file)]
         assert len({r.id for r in rows}) == 140
         for item in encode_rows(rows, qwen2_tokenizer, template_kwargs=NO_THINKING, max_length=None):
             assert len(item.input_ids) - item.prompt_length == 2, "one token for the letter, one for the end of turn"
@@ -56,7 +56,7 @@ def test_real_qwen2_supervises_exactly_the_letter_and_the_end_of_turn(qwen2_toke
 
 def test_training_prompts_are_evaluation_prompts(tiny_tokenizer, sample_data):
     """Contract 4: the prompt tokens at training time are the prompt tokens at evaluation time."""
-    rows = read_rows(sample_data / "direct_gold" / "train.jsonl")[:40]
+    rows = read_rows(rows_file(sample_data, "train"))[:40]
     trained = {
         (item.row.id, item.row.meta["order"]): item.input_ids[: item.prompt_length]
         for item in encode_rows(rows, tiny_tokenizer, template_kwargs=NO_THINKING, max_length=None)

@@ -5,6 +5,10 @@ import os
 from pathlib import Path
 from typing import Any
 
+try:  # TEMPORARY while the three are being written
+    from lawft_trl.commands import derive, overlap, reasons
+except ImportError:
+    derive = overlap = reasons = None
 from lawft_trl.errors import InputError
 
 SAMPLE = Path(__file__).parents[1] / "assets" / "sample" / "questions.jsonl"
@@ -18,53 +22,110 @@ def add(verbs: Any) -> None:
     lawqa = sources.add_parser("lawqa", help="lawqa_jp of the Digital Agency")
     folder = os.environ.get("LAWFT_LAWQA_DIR")
     lawqa.add_argument("--from", dest="folder", type=Path, default=Path(folder) if folder else None, metavar="FOLDER",
-                       help="a clone of lawqa_jp, or one of its JSON files (default: $LAWFT_LAWQA_DIR)")  # fmt: skip
-    sources.add_parser("sample", help="the shipped questions on fictional statutes")
+                       help="a clone of lawqa_jp, or one of its JSON files (default: $LAWFT_LAWQA_DIR, else it is downloaded)")  # fmt: skip
+    lawqa.add_argument("--reasons", type=Path, metavar="FILE", help="questions with reasons (lawft data reasons), for cot_* training rows")
+    lawqa.set_defaults(run=_lawqa)
+    sample = sources.add_parser("sample", help="the shipped questions on fictional statutes")
+    sample.set_defaults(run=_sample)
     own = sources.add_parser("questions", help="your own questions, one JSON object a line (docs/data.md)")
     own.add_argument("file", type=Path)
-    for source in sources.choices.values():
-        source.add_argument("--out", type=Path, help="the folder to make (default: data/<data set>)")
-        source.add_argument("--test-share", type=float, default=0.3, help="share of held-out questions (default 0.3)")
-        source.add_argument("--dev-share", type=float, default=0.1, help="share of dev questions (default 0.1)")
-        source.add_argument("--seed", type=int, default=0, help="seed of the split (default 0)")
-        source.add_argument("--force", action="store_true", help="replace the folder")
-    data.set_defaults(run=_data)
+    own.set_defaults(run=_questions)
+    derived = derive.add(sources) if derive else None
+    for source in (lawqa, sample, own):
+        source.add_argument("--statutes", type=Path, metavar="CORPUS",
+                            help="corpus the retrieved patterns search, with its index (default: the questions' own statutes)")  # fmt: skip
+    if derived:
+        derived.set_defaults(run=_derive)
+    for source in filter(None, (lawqa, sample, own, derived)):
+        _add_row_options(source)
+    for more in filter(None, (reasons, overlap)):
+        more.add(sources)
 
 
-def _data(options: argparse.Namespace) -> None:
-    from lawft_trl.data.build import build_rows
-    from lawft_trl.data.lawqa import ATTRIBUTION, find_lawqa, read_lawqa
+def _add_row_options(source: argparse.ArgumentParser) -> None:
+    source.add_argument("--out", type=Path, help="the folder to make (default: data/<data set>)")
+    source.add_argument("--test-share", type=float, default=0.3, help="share of held-out questions (default 0.3)")
+    source.add_argument("--dev-share", type=float, default=0.1, help="share of dev questions (default 0.1)")
+    source.add_argument("--folds", type=int, default=0, metavar="K", help="grouped cross-validation: K folders, each fold held out once")
+    source.add_argument("--seed", type=int, default=0, help="seed of the split and of the training contexts (default 0)")
+    source.add_argument("--top-k", type=int, default=3, metavar="K", help="articles that a retrieved prompt shows (default 3)")
+    source.add_argument("--mix", default="retrieved=1", metavar="KIND=SHARE,...",
+                        help="what retrieved training prompts show: retrieved, gold_inserted, distractors (default retrieved=1)")  # fmt: skip
+    source.add_argument("--tokenizer", metavar="NAME_OR_PATH", help="count the data card's row lengths in its tokens")
+    source.add_argument("--force", action="store_true", help="replace the folder")
+
+
+def _lawqa(options: argparse.Namespace) -> None:
+    from lawft_trl.data.build import Source
+    from lawft_trl.data.lawqa import ATTRIBUTION, find_lawqa, known_issues, read_lawqa, with_reasons
+    from lawft_trl.data.lawqa_download import download_lawqa
     from lawft_trl.data.questions import read_questions
 
-    if options.source == "lawqa":
-        if options.folder is None:
-            raise InputError(
-                "lawft data lawqa: where lawqa_jp lies is not known",
-                ["give --from FOLDER or set LAWFT_LAWQA_DIR; it is at https://github.com/digital-go-jp/lawqa_jp"],
-            )
-        file = find_lawqa(options.folder)
-        questions, dataset, attribution = read_lawqa(file), "lawqa_jp", ATTRIBUTION
-    elif options.source == "sample":
-        file, dataset, attribution = SAMPLE, "sample", _SAMPLE_ATTRIBUTION
-        questions = read_questions(file)
-    else:
-        file, dataset, attribution = options.file, options.file.stem, f"From {options.file.name}."
-        questions = read_questions(file)
-    out = options.out or Path("data") / dataset
-    shares = {"test": options.test_share, "dev": options.dev_share}
+    file = find_lawqa(options.folder or download_lawqa())
+    questions = read_lawqa(file)
+    if options.reasons:
+        questions = with_reasons(questions, read_questions(options.reasons), options.reasons)
+    licence = next((path for path in (file.parent / "LICENSE.md", file.parents[1] / "LICENSE.md") if path.is_file()), None)
+    _build(
+        questions,
+        Source(dataset="lawqa_jp", file=file, attribution=ATTRIBUTION, license_file=licence, known_issues=known_issues(questions)),
+        options,
+        corpus=options.statutes,
+    )
+
+
+def _sample(options: argparse.Namespace) -> None:
+    from lawft_trl.data.build import Source
+    from lawft_trl.data.questions import read_questions
+
+    _build(read_questions(SAMPLE), Source(dataset="sample", file=SAMPLE, attribution=_SAMPLE_ATTRIBUTION), options, corpus=options.statutes)
+
+
+def _questions(options: argparse.Namespace) -> None:
+    from lawft_trl.data.build import Source
+    from lawft_trl.data.questions import read_questions
+
+    source = Source(dataset=options.file.stem, file=options.file, attribution=f"From {options.file.name}.")
+    _build(read_questions(options.file), source, options, corpus=options.statutes)
+
+
+def _derive(options: argparse.Namespace) -> None:
+    from lawft_trl.data.build import Source
+    from lawft_trl.statutes.passages import read_manifest
+
+    manifest = read_manifest(options.statutes)
+    questions = derive.derive(options)
+    file = options.statutes / "passages.jsonl"
+    source = Source(dataset="derived", file=file, attribution=f"Questions derived by rule from statutes. {manifest['attribution']}")
+    _build(questions, source, options, corpus=options.statutes)
+
+
+def _build(questions: Any, source: Any, options: argparse.Namespace, *, corpus: Path | None) -> None:
+    from lawft_trl.data.build import Retrieval, build_rows, parse_mix
+
+    for name, least in (("top_k", 1), ("folds", 0)):
+        if getattr(options, name) < least:
+            raise InputError(f"--{name.replace('_', '-')} {getattr(options, name)}: expected at least {least}")
+    default = source.dataset + (f"_{options.folds}_folds" if options.folds else "")
+    out = options.out or Path("data") / default
     manifest = build_rows(
         questions,
         out,
-        dataset=dataset,
-        source_file=file,
-        shares=shares,
+        source=source,
+        shares={"test": options.test_share, "dev": options.dev_share},
         seed=options.seed,
-        attribution=attribution,
+        retrieval=Retrieval(corpus=corpus, top_k=options.top_k, mix=parse_mix(options.mix)),
+        folds=options.folds,
+        tokenizer=options.tokenizer,
         force=options.force,
     )
-    for name, split in manifest["splits"].items():
-        print(f"{name:5} {split['questions']:4} questions in {split['groups']:3} groups, answers {split['answers']}")
+    for fold, entry in (manifest.get("folds") or {"": manifest}).items():
+        for name, split in entry["splits"].items():
+            print(f"{f'{fold} {name}'.strip():5} {split['questions']:4} questions in {split['groups']:3} groups, answers {split['answers']}")
+    written = sorted({name.split("/")[0] for entry in (manifest.get("folds") or {"": manifest}).values() for name in entry["files"]})
     without = sum(not question.statutes for question in questions)
     if without:
         print(f"direct_gold was not written: {without} of {len(questions)} questions show no statutes")
-    print(f"{out}: {', '.join(manifest['files'])}, manifest.json (split {manifest['split_sha256'][:12]})")
+    if not all(question.reasons for question in questions):
+        print("cot_*: no training rows, the questions have no reasons (lawft data reasons); rows for scoring only")
+    print(f"{out}: {', '.join(written)}; manifest.json, data_card.md, questions.jsonl")

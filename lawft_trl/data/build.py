@@ -1,86 +1,270 @@
-"""From questions to files of rows: one folder per pattern, each split a file, and a manifest of what is in them."""
+"""From questions to files of rows: one folder per pattern, each split a file, a manifest and a data card."""
 
 import json
+import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+from tqdm.auto import tqdm
 
 from lawft_trl import __version__
-from lawft_trl.data.questions import LETTERS, ORDERS, Question
+from lawft_trl.data.card import render_card
+from lawft_trl.data.contexts import (
+    RETRIEVED,
+    Context,
+    assign_kinds,
+    gold_context,
+    retrieved_context,
+    training_context,
+)
+from lawft_trl.data.prompts import Answer
+from lawft_trl.data.questions import LETTERS, ORDERS, Question, write_questions
+from lawft_trl.data.retrieval import question_query
 from lawft_trl.data.rows import question_to_record
-from lawft_trl.data.splits import split_hash, split_questions
+from lawft_trl.data.splits import fold_questions, split_hash, split_questions
+from lawft_trl.errors import InputError
 from lawft_trl.folders import whole_folder, write_json
+from lawft_trl.statutes.headed_text import lawqa_passages
+from lawft_trl.statutes.passages import read_manifest, write_corpus
+from lawft_trl.statutes.search import Hit, build_index, open_index
 from lawft_trl.text_files import file_sha256
 
-# Folder name -> whether the prompts show the statutes that decide the question.
-PATTERNS = {"direct_norag": False, "direct_gold": True}
+# Folder name -> form of the answer, and which statutes its prompts show. `mixed_*` recipes read a direct and a cot folder.
+PATTERNS: dict[str, tuple[Answer, Literal["none", "retrieved", "gold"]]] = {
+    "direct_norag": ("direct", "none"),
+    "cot_norag": ("cot", "none"),
+    "direct_rag": ("direct", "retrieved"),
+    "cot_rag": ("cot", "retrieved"),
+    "direct_gold": ("direct", "gold"),
+}
+DEFAULT_MIX = {RETRIEVED: 1.0}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Where the questions are from, as the manifest and the rows say it.
+
+    Attributes:
+        dataset: name of the data set, `meta.dataset` of its rows.
+        file: what the questions were read from.
+        attribution: source and licence, kept beside the rows.
+        license_file: the licence's text, copied beside the rows; `None` where there is none.
+        known_issues: ids of questions whose gold answer is in doubt, flagged in rows, manifest and card.
+    """
+
+    dataset: str
+    file: Path
+    attribution: str
+    license_file: Path | None = None
+    known_issues: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Retrieval:
+    """How the retrieved patterns find their statutes.
+
+    Attributes:
+        corpus: a corpus folder with its index; `None` makes one of the questions' own statutes, in `OUT/statutes`.
+        top_k: passages per prompt.
+        mix: kind of context -> its share of the training questions, see `contexts.assign_kinds`.
+    """
+
+    corpus: Path | None = None
+    top_k: int = 3
+    mix: Mapping[str, float] | None = None
 
 
 def build_rows(
     questions: Sequence[Question],
     out: Path,
     *,
-    dataset: str,
-    source_file: Path,
+    source: Source,
     shares: Mapping[str, float],
     seed: int,
-    attribution: str,
+    retrieval: Retrieval = Retrieval(),
+    folds: int = 0,
+    tokenizer: str | None = None,
     force: bool = False,
 ) -> dict[str, Any]:
-    """Splits questions and writes `OUT/<pattern>/<split>.jsonl` for every pattern, and `OUT/manifest.json`.
+    """Splits questions and writes rows for every pattern, `manifest.json` and `data_card.md`.
 
-    Training questions are written in all four orders of their choices, so that every letter is the answer equally
-    often; the other splits in their original order (evaluation makes the orders itself).
+    Files are named after their split and the questions in it, `direct_norag/train_84.jsonl`. Training questions are
+    written in all four orders of their choices, so that every letter is the answer equally often; the other splits in
+    their original order (evaluation makes the orders itself). `cot_*` training rows need reasons; without them only
+    rows for scoring are written.
 
     Args:
         questions: all questions of the data set.
         out: the folder to make; it appears whole or not at all.
-        dataset: what `meta.dataset` says.
-        source_file: where the questions were read; its name is `meta.source_file`, its hash is in the manifest.
+        source: where the questions are from.
         shares: share of the questions per held-out split, e.g. `{"test": 0.2, "dev": 0.1}`.
-        seed: seed of the split.
-        attribution: the data's source and licence, kept beside the rows.
+        seed: seed of the split and of what the training prompts show.
+        retrieval: how the retrieved patterns find their statutes.
+        folds: 0, or the number of folds of a grouped cross-validation: every fold is a folder `fold_1_of_5` whose test
+            split is one fold; `shares["test"]` then does not count.
+        tokenizer: name or folder of a tokenizer, for the token lengths in the card.
         force: replace an existing `out`.
 
     Returns:
         The manifest.
     """
-    parts = {name: members for name, members in split_questions(questions, shares, seed).items() if members}
     manifest = {
-        "dataset": dataset,
+        "dataset": source.dataset,
         "made_with": f"lawft-trl {__version__}",
-        "attribution": attribution,
-        "source": {"file": source_file.name, "sha256": file_sha256(source_file)},
+        "attribution": source.attribution,
+        "source": {"file": source.file.name, "sha256": file_sha256(source.file)},
         "seed": seed,
         "shares": dict(shares),
-        "split_sha256": split_hash(parts),
-        "splits": {name: _describe(members) for name, members in parts.items()},
-        "files": {},
+        "questions": len(questions),
+        "law_as_of": sorted({question.as_of for question in questions}),
+        "known_issues": sorted(source.known_issues & {question.id for question in questions}),
     }
     with whole_folder(out, force=force, mark="manifest.json", rename="--out") as folder:
-        for pattern, use_context in PATTERNS.items():
-            if use_context and not all(question.statutes for question in questions):
-                continue
-            (folder / pattern).mkdir()
-            for name, members in parts.items():
-                path = folder / pattern / f"{name}.jsonl"
-                records = [
-                    question_to_record(
-                        question, answer="direct", use_context=use_context, dataset=dataset, source_file=source_file.name, order=order
-                    )
-                    for question in members
-                    for order in (ORDERS if name == "train" else ORDERS[:1])
-                ]
-                path.write_text("".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records), encoding="utf-8")
-                manifest["files"][f"{pattern}/{name}.jsonl"] = {
-                    "rows": len(records),
-                    "sha256": file_sha256(path),
-                    "answers": _letters(record["meta"]["correct"] for record in records),
-                }
+        hits, manifest["retrieval"] = _search(questions, folder, retrieval)
+        write = _Writer(source=source, retrieval=retrieval, seed=seed, hits=hits, tool=manifest["retrieval"].get("engine", ""))
+        if folds:
+            parts = fold_questions(questions, folds, seed)
+            manifest["folds"] = {}
+            for number, test in enumerate(parts, start=1):
+                rest = [question for part in parts if part is not test for question in part]
+                dev = {"dev": shares.get("dev", 0.0)}
+                fold = {name: members for name, members in split_questions(rest, dev, seed).items() if members} | {"test": test}
+                name = f"fold_{number}_of_{folds}"
+                manifest["folds"][name] = write.parts(folder / name, fold)
+        else:
+            parts = {name: members for name, members in split_questions(questions, shares, seed).items() if members}
+            manifest |= write.parts(folder, parts)
+        write_questions(folder / "questions.jsonl", questions)
         write_json(folder / "manifest.json", manifest)
-        (folder / "ATTRIBUTION.txt").write_text(attribution + "\n", encoding="utf-8")
+        (folder / "ATTRIBUTION.txt").write_text(source.attribution + "\n", encoding="utf-8")
+        if source.license_file:
+            shutil.copyfile(source.license_file, folder / source.license_file.name)
+        (folder / "data_card.md").write_text(render_card(manifest, questions, folder, tokenizer=tokenizer), encoding="utf-8")
     return manifest
+
+
+def _search(questions: Sequence[Question], folder: Path, retrieval: Retrieval) -> tuple[dict[str, list[Hit]], dict[str, Any]]:
+    """The hits of every question, more than are shown, and what the manifest says of the search; nothing to search, no hits."""
+    corpus = retrieval.corpus
+    if corpus is None:
+        if not all(question.statutes for question in questions):
+            return {}, {"corpus": None}
+        corpus = folder / "statutes"
+        passages = lawqa_passages(["\n".join(question.statutes) for question in questions])
+        as_of = {question.as_of for question in questions}
+        write_corpus(
+            passages, corpus, as_of=as_of.pop() if len(as_of) == 1 else "", attribution="The questions' own statutes.", sources={}
+        )
+        build_index(corpus)
+    index = open_index(corpus)
+    spare = max((len(question.provisions) for question in questions), default=0)
+    hits = {
+        question.id: index.search(question_query(question), retrieval.top_k + spare)
+        for question in tqdm(questions, desc="searching", unit="question", delay=3)
+    }
+    described = read_manifest(corpus)
+    return hits, {
+        "corpus": "the questions' own statutes" if retrieval.corpus is None else str(retrieval.corpus),
+        "sha256": described["sha256"],
+        "laws": described["laws"],
+        "passages": described["passages"],
+        "law_as_of": described["as_of"],
+        "engine": index.record["engine"],
+        "top_k": retrieval.top_k,
+        "mix": dict(retrieval.mix or DEFAULT_MIX),
+    }
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Writer:
+    """What all files of a data set have in common while they are written."""
+
+    source: Source
+    retrieval: Retrieval
+    seed: int
+    hits: Mapping[str, Sequence[Hit]]
+    tool: str
+
+    def parts(self, folder: Path, parts: Mapping[str, Sequence[Question]]) -> dict[str, Any]:
+        """Writes `folder/<pattern>/<split>_<questions>.jsonl`; returns what the manifest says of the split and files."""
+        kinds = assign_kinds(parts["train"], self.retrieval.mix or DEFAULT_MIX, self.seed)
+        files = {}
+        for pattern, (answer, statutes) in PATTERNS.items():
+            everyone = [question for members in parts.values() for question in members]
+            if (statutes == "gold" and not all(question.statutes for question in everyone)) or (statutes == "retrieved" and not self.hits):
+                continue
+            for name, members in parts.items():
+                if answer == "cot" and name != "test":  # nothing can be learned from an answer without its reasons
+                    members = [question for question in members if question.reasons]
+                if not members:
+                    continue
+                contexts = {question.id: self._context(question, statutes, kinds if name == "train" else {}) for question in members}
+                path = folder / pattern / f"{name}_{len(members)}.jsonl"
+                files[f"{pattern}/{path.name}"] = self._file(path, members, answer, contexts, ORDERS if name == "train" else ORDERS[:1])
+        return {
+            "split_sha256": split_hash(parts),
+            "splits": {name: _describe(members) for name, members in parts.items()},
+            "files": files,
+        }
+
+    def _context(self, question: Question, statutes: str, kinds: Mapping[str, str]) -> Context:
+        if statutes == "none":
+            return Context()
+        if statutes == "gold":
+            return gold_context(question)
+        common = {"top_k": self.retrieval.top_k, "retriever": self.tool}
+        if question.id in kinds:
+            return training_context(question, self.hits[question.id], kinds[question.id], seed=self.seed, **common)
+        return retrieved_context(question, self.hits[question.id], **common)
+
+    def _file(
+        self, path: Path, members: Sequence[Question], answer: Answer, contexts: Mapping[str, Context], orders: Sequence[str]
+    ) -> dict[str, Any]:
+        records = [
+            question_to_record(
+                question,
+                answer=answer,
+                context=contexts[question.id],
+                dataset=self.source.dataset,
+                source_file=self.source.file.name,
+                order=order,
+            )
+            for question in members
+            for order in orders
+        ]
+        for record in records:
+            if record["meta"]["id"] in self.source.known_issues:
+                record["meta"]["known_issue"] = True
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records), encoding="utf-8")
+        described = {
+            "questions": len(members),
+            "rows": len(records),
+            "sha256": file_sha256(path),
+            "answers": _letters(record["meta"]["correct"] for record in records),
+        }
+        retrieved = [context for context in contexts.values() if context.passages]
+        if retrieved:
+            described["gold_shown"] = sum(context.supported for context in retrieved)
+            described["contexts"] = dict(sorted(Counter(context.kind for context in retrieved).items()))
+        if any(record["meta"].get("scoring_only") for record in records):
+            described["scoring_only"] = True
+        return described
+
+
+def parse_mix(text: str) -> dict[str, float]:
+    """Reads `"retrieved=0.6,gold_inserted=0.2,distractors=0.2"`.
+
+    Raises:
+        InputError: for anything else; unknown kinds and sums are refused where the shares are used.
+    """
+    try:
+        return {kind.strip(): float(share) for kind, share in (part.split("=") for part in text.split(","))}
+    except ValueError:
+        raise InputError(f"--mix {text}: expected KIND=SHARE, separated by commas, e.g. retrieved=0.6,gold_inserted=0.2,distractors=0.2") from None
 
 
 def _describe(members: Sequence[Question]) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Literal
 
 from lawft_trl.data.questions import LETTERS, Question
-from lawft_trl.errors import InputError
 
 Answer = Literal["direct", "cot"]
 
@@ -51,17 +50,12 @@ def answer_text(question: Question, *, answer: Answer, supported: bool = True) -
     """The answer that `build_messages` asks for: the letter, or a line of reasons for every choice and then the letter.
 
     Args:
-        question: with `reasons` if `answer` is `"cot"`.
+        question: without `reasons`, a reasoned answer is its last line alone.
         answer: the form, as in `build_messages`.
         supported: false when statutes are shown and none of them decides the question; the reasons then begin with
             saying so.
-
-    Raises:
-        InputError: when reasons are asked for and there are none.
     """
     if answer == "direct":
         return question.answer
-    if not question.reasons:
-        raise InputError(f"question {question.id}: a reasoned answer needs `reasons`, one for each choice")
-    lines = [f"{letter} {question.reasons[letter]}" for letter in LETTERS]
-    return "\n".join([*([] if supported else [_UNSUPPORTED]), *lines, f"答え: {question.answer}"])
+    lines = [f"{letter} {question.reasons[letter]}" for letter in LETTERS if question.reasons]
+    return "\n".join([*([] if supported or not lines else [_UNSUPPORTED]), *lines, f"答え: {question.answer}"])

@@ -1,15 +1,13 @@
 """What can be wrong with rows that are each well-formed: here, training rows that are also in the test."""
 
-import unicodedata
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lawft_trl.data.rows import Row
+from tqdm.auto import tqdm
 
-# Japanese is written without spaces, so likeness is measured on runs of characters.
-_NGRAM = 5
-_NEAR_DUPLICATE = 0.9
+from lawft_trl.data.near_duplicates import ngrams, plain, question_texts, states_question, text_index
+from lawft_trl.data.rows import Row
 
 
 @dataclass(frozen=True)
@@ -40,13 +38,13 @@ def find_overlaps(train: Sequence[Row], test: Sequence[Row]) -> list[Overlap]:
             ids[row.id].append(row)
         if row.meta.get("group"):
             groups[row.meta["group"]].append(row)
-        prompts.setdefault(_plain(row.prompt[-1]["content"]), row)
-    texts = _Texts(test)
+        prompts.setdefault(plain(row.prompt[-1]["content"]), row)
+    texts = _Texts(test, train)
     overlaps = []
-    for row in train:
+    for row in tqdm(train, desc="comparing", unit="row", delay=3, leave=False):
         same_id = _same_dataset(row, ids[row.id] if row.meta.get("id") is not None else [])
         same_group = _same_dataset(row, groups.get(row.meta.get("group"), []))
-        same_prompt = prompts.get(_plain(row.prompt[-1]["content"]))
+        same_prompt = prompts.get(plain(row.prompt[-1]["content"]))
         for reason, found in (("same id", same_id), ("same group", same_group), ("same prompt", same_prompt)):
             if found is not None:
                 overlaps.append(Overlap(reason, row, found))
@@ -59,35 +57,25 @@ def find_overlaps(train: Sequence[Row], test: Sequence[Row]) -> list[Overlap]:
 
 
 class _Texts:
-    """The test rows' character n-grams, to be searched for each training row's."""
+    """The test rows' texts, to be searched for each training row's."""
 
-    def __init__(self, test: Sequence[Row]):
-        self._test = [(row, *_ngrams(row)) for row in test]
-        self._index = defaultdict(set)
-        for position, (_, _, grams) in enumerate(self._test):
-            for gram in grams:
-                self._index[gram].add(position)
-        self._known: dict[tuple[bool, frozenset[str]], Row | None] = {}
+    def __init__(self, test: Sequence[Row], train: Sequence[Row]):
+        self._first: dict[tuple[bool, tuple[str, ...]], Row] = {}
+        for row in test:
+            self._first.setdefault(_text(row), row)
+        self._sets = [ngrams(texts) for _, texts in self._first]
+        kinds = [is_question for is_question, _ in self._first]
+        self._index = text_index(self._sets, kinds, map(states_question, train))
+        self._rows = list(self._first.values())
+        self._known: dict[tuple[bool, tuple[str, ...]], Row | None] = {}
 
     def nearest(self, row: Row) -> Row | None:
         """The first test row whose text is nearly this row's; the same text is looked up once."""
-        is_question, grams = _ngrams(row)
-        key = (is_question, grams)
-        if key not in self._known:
-            self._known[key] = self._search(is_question, grams)
-        return self._known[key]
-
-    def _search(self, is_question: bool, grams: frozenset[str]) -> Row | None:
-        shared = Counter(position for gram in grams for position in self._index.get(gram, ()))
-        for position, count in sorted(shared.items()):
-            row, other_is_question, others = self._test[position]
-            if is_question == other_is_question:
-                whole = len(grams) + len(others) - count  # Jaccard index
-            else:
-                whole = len(grams) if is_question else len(others)  # the question's share that is in the prompt
-            if count >= _NEAR_DUPLICATE * whole:
-                return row
-        return None
+        text = _text(row)
+        if text not in self._known:
+            position = next(self._index.similar(ngrams(text[1]), text[0]), None)
+            self._known[text] = None if position is None else self._rows[position]
+        return self._known[text]
 
 
 def _same_dataset(row: Row, candidates: Sequence[Row]) -> Row | None:
@@ -95,17 +83,7 @@ def _same_dataset(row: Row, candidates: Sequence[Row]) -> Row | None:
     return next((other for other in candidates if None in (dataset, other.meta.get("dataset")) or dataset == other.meta["dataset"]), None)
 
 
-def _ngrams(row: Row) -> tuple[bool, frozenset[str]]:
-    """Whether the n-grams are of question and choices alone, and the n-grams; else they are of the whole last message."""
-    meta = row.meta
-    is_question = isinstance(meta.get("question"), str) and isinstance(meta.get("choices"), dict)
-    texts = [meta["question"], *map(str, meta["choices"].values())] if is_question else [row.prompt[-1]["content"]]
-    grams = set()
-    for text in map(_plain, texts):
-        grams |= {text[start : start + _NGRAM] for start in range(max(1, len(text) - _NGRAM + 1))}
-    return is_question, frozenset(grams - {""})
-
-
-def _plain(text: str) -> str:
-    """Letters and digits alone, in one width and case."""
-    return "".join(character for character in unicodedata.normalize("NFKC", text).lower() if character.isalnum())
+def _text(row: Row) -> tuple[bool, tuple[str, ...]]:
+    """Whether the text is the question and its choices alone, and the text; else it is the whole last message."""
+    texts = question_texts(row)
+    return (True, texts) if texts is not None else (False, (plain(row.prompt[-1]["content"]),))

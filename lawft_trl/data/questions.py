@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lawft_trl.errors import InputError
+from lawft_trl.statutes.headed_text import article_keys
 from lawft_trl.text_files import read_jsonl
 
 LETTERS = ("a", "b", "c", "d")
@@ -27,7 +28,8 @@ class Question:
         choices: the text of each choice under its letter `a`..`d`.
         answer: the gold letter.
         statutes: the passages that decide the question, each with its own headings.
-        provisions: keys of the articles that decide it (`statutes.passages.article_key`).
+        provisions: keys of the articles that decide it (`statutes.passages.article_key`); read off the headings of
+            `statutes` where a file does not give them.
         reasons: for each letter why its choice is or is not the answer, in words that name no letter; empty where
             there are none.
         as_of: ISO date of the law the question is about, `""` where its source does not say.
@@ -124,10 +126,17 @@ def read_questions(path: Path) -> list[Question]:
             continue
         first_line[record["id"]] = number
         lists = {key: tuple(record.get(key, ())) for key in ("statutes", "references", "provisions")}
+        lists["provisions"] = lists["provisions"] or _shown_articles(lists["statutes"])
         questions.append(Question(**{**record, **lists}))
     if problems:
         raise InputError(f"{path}: {len(problems)} error(s) in the questions", problems)
     return _with_groups(questions)
+
+
+def _shown_articles(statutes: Sequence[str]) -> tuple[str, ...]:
+    """The articles that passages under `## 法令名` show; a passage without its law's heading names none."""
+    headed = [statute for statute in statutes if statute.startswith("## ")]
+    return tuple(dict.fromkeys(key for statute in headed for key in article_keys(statute)))
 
 
 def _with_groups(questions: Sequence[Question]) -> list[Question]:

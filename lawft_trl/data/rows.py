@@ -6,13 +6,24 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from lawft_trl.data.prompts import Answer, build_messages
+from lawft_trl.data.contexts import Context
+from lawft_trl.data.prompts import Answer, answer_text, build_messages
 from lawft_trl.data.questions import LETTERS, Question, choice_problems
 from lawft_trl.errors import InputError
 from lawft_trl.text_files import read_jsonl
 
 _ROLES = ("system", "user", "assistant")
-_META_KINDS = {"dataset": str, "mode": str, "group": str, "order": str, "law": str, "use_context": bool}
+_META_KINDS = {
+    "dataset": str,
+    "mode": str,
+    "group": str,
+    "order": str,
+    "law": str,
+    "law_as_of": str,
+    "use_context": bool,
+    "provisions": list,
+    "scoring_only": bool,
+}
 _FORMS = '{"input", "output", "meta"}, {"prompt", "completion"} or {"messages"}'
 
 
@@ -50,32 +61,48 @@ class Row:
 
 
 def question_to_record(
-    question: Question, *, answer: Answer, use_context: bool, dataset: str, source_file: str, order: str = "abcd"
+    question: Question, *, answer: Answer, context: Context, dataset: str, source_file: str, order: str = "abcd"
 ) -> dict[str, Any]:
-    """A question as a row record, its choices in `order`; `answer` must be `"direct"`, whose output is the letter."""
+    """A question as a row record.
+
+    Args:
+        question: with `reasons` if `answer` is `"cot"`; without them the output is the last line alone, and the record
+            says `scoring_only`: such a row is asked, never trained on.
+        answer: the form of the answer.
+        context: the statutes the prompt shows.
+        dataset: what `meta.dataset` says.
+        source_file: what `meta.source_file` says.
+        order: which choice stands at which letter.
+    """
     shown = question.in_order(order)
-    statutes = list(question.statutes) if use_context else []
-    messages = build_messages(shown, answer=answer, statutes=statutes)
-    return {
+    messages = build_messages(shown, answer=answer, statutes=context.statutes)
+    record = {
         "input": messages[-1]["content"],
-        "output": shown.answer,
+        "output": answer_text(shown, answer=answer, supported=context.supported or not context.statutes),
         "meta": {
             "id": question.id,
             "dataset": dataset,
             "mode": answer,
             "correct": shown.answer,
-            "use_context": use_context,
-            "top_k": len(statutes),
-            "retriever_type": "gold" if use_context else "none",
+            "use_context": bool(context.statutes),
+            "top_k": len(context.statutes),
+            "retriever_type": context.retriever,
             "question": question.question,
             "choices": shown.choices,
             "source_file": source_file,
             "law": question.law,
+            "law_as_of": context.as_of or question.as_of,
             "group": question.group,
+            "provisions": list(question.provisions),
             "order": order,
-            "statutes": statutes,
+            "statutes": list(context.statutes),
         },
     }
+    if context.passages:
+        record["meta"] |= {"context": context.kind, "passages": list(context.passages), "gold_shown": context.supported}
+    if answer == "cot" and not question.reasons:
+        record["meta"]["scoring_only"] = True
+    return record
 
 
 def row_question(row: Row) -> Question | None:
@@ -249,18 +276,31 @@ def select_rows(rows: Sequence[Row], answer: Literal["direct", "cot", "auto"], s
     """The rows of the recipe's pattern: by `meta.mode` where a row has one, all of them for `"auto"`.
 
     Raises:
-        InputError: when none is left, or when a row shows statutes the pattern does not, or the other way round.
+        InputError: when none is left, or when a row shows other statutes than the pattern: none, the deciding ones, or
+            what was retrieved.
     """
     modes = [row.meta.get("mode") for row in rows]
     chosen = [row for row, mode in zip(rows, modes, strict=True) if answer == "auto" or mode in (None, answer)]
     if not chosen:
         raise InputError(f"{where}: pattern.answer is {answer!r} but every row has meta.mode {sorted(set(map(str, modes)))}")
-    shown = statutes != "none"
-    wrong = [row for row in chosen if isinstance(row.meta.get("use_context"), bool) and row.meta["use_context"] != shown]
+    wrong = [row for row in chosen if _statutes_shown(row) not in (None, statutes)]
     if wrong:
+        kind = _statutes_shown(wrong[0])
         raise InputError(
-            f"{where}: pattern.statutes is {statutes!r} but {len(wrong)} of {len(chosen)} rows were made "
-            f"{'without' if shown else 'with'} statutes (meta.use_context)",
-            [f"first: {wrong[0].source}; set pattern.statutes: {'none' if shown else 'gold'}, or name the other rows"],
+            f"{where}: pattern.statutes is {statutes!r} but {len(wrong)} of {len(chosen)} rows show {_SHOWN[kind]} "
+            "(meta.use_context, meta.retriever_type)",
+            [f"first: {wrong[0].source}; set pattern.statutes: {kind}, or name the other rows"],
         )
     return chosen
+
+
+_SHOWN = {"none": "no statutes", "gold": "the deciding statutes", "retrieved": "retrieved statutes"}
+
+
+def _statutes_shown(row: Row) -> str | None:
+    """Which pattern's statutes a row shows, by its `meta`; `None` where that does not say."""
+    if row.meta.get("use_context") is False:
+        return "none"
+    if row.meta.get("use_context") and isinstance(row.meta.get("retriever_type"), str):
+        return "gold" if row.meta["retriever_type"] == "gold" else "retrieved"
+    return None

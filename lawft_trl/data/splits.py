@@ -29,12 +29,7 @@ def split_questions(questions: Sequence[Question], shares: Mapping[str, float], 
     """
     if any(not 0 <= share < 1 for share in shares.values()) or sum(shares.values()) >= 1:
         raise InputError(f"split shares {dict(shares)}: each must be at least 0 and they must sum to less than 1")
-    groups = defaultdict(list)
-    for question in sorted(questions, key=lambda question: question.id):
-        groups[question.group or f"alone:{question.id}"].append(question)
-    by_law = defaultdict(list)
-    for members in groups.values():
-        by_law[Counter(question.law for question in members).most_common(1)[0][0]].append(members)
+    by_law = _groups_by_law(questions)
 
     parts: dict[str, list[Question]] = {"train": [], **{name: [] for name in shares}}
     seen = 0
@@ -55,13 +50,59 @@ def split_questions(questions: Sequence[Question], shares: Mapping[str, float], 
     empty = [name for name, members in parts.items() if not members and shares.get(name, 1) > 0]
     if empty:
         raise InputError(
-            f"split: {', '.join(empty)} would be empty: {len(questions)} questions in {len(groups)} groups are too few "
+            f"split: {', '.join(empty)} would be empty: {len(questions)} questions in {sum(map(len, by_law.values()))} groups are too few "
             f"for the shares {dict(shares)}"
         )
     return {name: sorted(members, key=lambda question: question.id) for name, members in parts.items()}
+
+
+def fold_questions(questions: Sequence[Question], folds: int, seed: int) -> list[list[Question]]:
+    """Divides questions into `folds` parts of nearly equal size for grouped cross-validation; no group is in two parts.
+
+    Law by law the groups are shuffled with the seed and the largest first given to the part that has the fewest
+    questions of that law, and among those the fewest in all.
+
+    Args:
+        questions: in any order; the result does not depend on it.
+        folds: number of parts, at least 2.
+        seed: seed of the shuffle.
+
+    Returns:
+        The parts, each sorted by question id; every question is in exactly one.
+
+    Raises:
+        InputError: when there are fewer groups than folds.
+    """
+    by_law = _groups_by_law(questions)
+    groups = sum(map(len, by_law.values()))
+    if not 2 <= folds <= groups:
+        raise InputError(f"--folds {folds}: expected at least 2 and at most {groups}, the number of groups")
+    parts: list[list[Question]] = [[] for _ in range(folds)]
+    for law in sorted(by_law):
+        waiting = by_law[law]
+        random.Random(f"{seed}:{law}").shuffle(waiting)
+        of_law = [0] * folds
+        for members in sorted(waiting, key=len, reverse=True):
+            fold = min(range(folds), key=lambda index: (of_law[index], len(parts[index])))
+            parts[fold] += members
+            of_law[fold] += len(members)
+    if not all(parts):
+        raise InputError(f"--folds {folds}: {sum(not part for part in parts)} of the folds would be empty; take fewer")
+    return [sorted(part, key=lambda question: question.id) for part in parts]
 
 
 def split_hash(parts: Mapping[str, Sequence[Question]]) -> str:
     """SHA-256 of which question is in which part; equal splits have equal hashes."""
     lines = sorted(f"{name}\t{question.id}" for name, members in parts.items() for question in members)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _groups_by_law(questions: Sequence[Question]) -> dict[str, list[list[Question]]]:
+    """The groups of each law; a group of several laws counts as one of the law most of its questions are on."""
+    groups = defaultdict(list)
+    for question in sorted(questions, key=lambda question: question.id):
+        groups[question.group or f"alone:{question.id}"].append(question)
+    by_law = defaultdict(list)
+    for members in groups.values():
+        by_law[Counter(question.law for question in members).most_common(1)[0][0]].append(members)
+    return by_law

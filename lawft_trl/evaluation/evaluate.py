@@ -38,7 +38,8 @@ def evaluate_run(path: Path, *, test: Path | None = None, name: str | None = Non
         InputError: when the run, the rows or the prompt do not fit together.
     """
     run = read_run(path)
-    file = test or (run.recipe.data.test and Path(run.recipe.data.test))
+    held_out = run.record["identity"]["data"].get("test")  # the recipe may name it by a pattern
+    file = test or (Path(held_out[0]["file"]) if held_out else None)
     if file is None:
         raise InputError(f"{path}: the recipe has no data.test; name held-out rows with --test FILE")
     out = run.path / "eval" / (name or file.stem)
@@ -67,6 +68,7 @@ def evaluate_run(path: Path, *, test: Path | None = None, name: str | None = Non
         "model": run.recipe.model.name_or_path,
         "scorer": run.recipe.evaluation.scorer,
         "statutes": pattern.statutes,
+        "law_as_of": sorted({str(row.meta.get("law_as_of") or "") for row in rows}),
         "test_file": str(file),
         "test_sha256": file_sha256(file),
         "asked": _how_asked(rows, asked),

@@ -44,6 +44,7 @@ def render_report(metrics: Mapping[str, Any]) -> str:
         "## How it was asked",
         "",
         f"- Held-out questions: `{metrics['test_file']}` (sha256 `{metrics['test_sha256'][:12]}`), {metrics['asked']}.",
+        f"- Law as of: {', '.join(date or 'not stated by the data' for date in metrics['law_as_of'])}.",
         f"- Statutes in the prompt: {metrics['statutes']}. Scorer: {metrics['scorer']}, averaged by content over the orders.",
         f"- Model: `{metrics['model']}`, base and tuned from one loaded model with the adapter off and on.",
         f"- Prompt fingerprint `{metrics['prompt_fingerprint'][:12]}`, the one the adapter was trained with.",

@@ -119,47 +119,54 @@ def write_corpus(
 ) -> dict[str, Any]:
     """Writes a corpus folder, whole or not at all, and returns its manifest.
 
+    A second passage with the key of an earlier one is left out: counted in the manifest's `duplicates` when it says the
+    same, listed in its `skipped` when it does not.
+
     Args:
         passages: already in the order of `sort_key` within each law; they are written as they come, so that a corpus
             of all laws never has to fit in memory.
         out: the folder to make.
         as_of: ISO date of the law, `""` where the source does not say.
         attribution: source and licence of the text.
-        sources: what it was made from and what was skipped, for the manifest. It is read after the last passage, so
-            the generator of the passages may still be counting in it.
+        sources: what it was made from and, as lines in `"skipped"`, what was not used, for the manifest. It is read
+            after the last passage, so the generator of the passages may still be counting in it.
         force: replace an existing corpus.
 
     Raises:
-        InputError: for two passages with one key, or when there is none.
+        InputError: when there is no passage, or no space on the disk.
     """
-    keys: set[int] = set()  # hashes: 2.8 million keys as strings would take half a gigabyte
+    texts: dict[int, int] = {}  # hashes, by hash of the key: millions of keys as strings would take gigabytes
     laws: set[str] = set()
-    problems: list[str] = []
-    count = 0
+    conflicts: list[str] = []
+    duplicates = 0
     with whole_folder(out, force=force, mark="manifest.json", rename="--out") as folder:
         path = folder / "passages.jsonl"
         with path.open("w", encoding="utf-8") as file:
             for passage in passages:
-                if hash(passage.key) in keys:
-                    problems.append(f"{passage.source}: {passage.key}: a second passage with this key")
+                key, text = hash(passage.key), hash(passage.text)
+                if key in texts:
+                    if texts[key] == text:
+                        duplicates += 1
+                    else:
+                        conflicts.append(f"{passage.source}: {passage.key}: a second passage with this key and another text")
                     continue
-                keys.add(hash(passage.key))
+                texts[key] = text
                 laws.add(passage.law_id)
-                count += 1
                 file.write(json.dumps(dataclasses.asdict(passage), ensure_ascii=False) + "\n")
-        if problems:
-            raise InputError(f"{out}: {len(problems)} passage(s) occur twice; nothing was written", problems)
-        if not count:
-            raise InputError(f"{out}: no passage was found in what was read; nothing was written", map(str, sources.get("skipped", [])))
+        skipped = [*sources.get("skipped", []), *conflicts]
+        if not texts:
+            raise InputError(f"{out}: no passage was found in what was read; nothing was written", skipped)
         manifest = {
             "kind": "statutes",
             "made_with": f"lawft-trl {__version__}",
             "as_of": as_of,
             "attribution": attribution,
             "laws": len(laws),
-            "passages": count,
+            "passages": len(texts),
+            "duplicates": duplicates,
             "sha256": file_sha256(path),
             **sources,
+            "skipped": skipped,
         }
         write_json(folder / "manifest.json", manifest)
         (folder / "ATTRIBUTION.txt").write_text(attribution + "\n", encoding="utf-8")

@@ -1,5 +1,6 @@
 """What is checked on this machine before a model is loaded, and how a recipe becomes the libraries' objects."""
 
+import glob
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -45,10 +46,27 @@ REHEARSAL = {
 
 
 def data_files(recipe: Recipe) -> dict[str, list[Path]]:
-    """Role (`train`, `dev`, `test`) -> the files the recipe names for it."""
+    """Role (`train`, `dev`, `test`) -> the files the recipe names for it.
+
+    Raises:
+        InputError: when a pattern matches no file, or one for held-out rows matches several.
+    """
     train = recipe.data.train if isinstance(recipe.data.train, list) else [recipe.data.train]
     roles = {"train": train, "dev": [recipe.data.dev], "test": [recipe.data.test]}
-    return {role: [Path(name) for name in names if name] for role, names in roles.items()}
+    files: dict[str, list[Path]] = {}
+    problems = []
+    for role, names in roles.items():
+        files[role] = []
+        for name in filter(None, names):
+            found = sorted(map(Path, glob.glob(name))) if glob.has_magic(name) else [Path(name)]
+            if not found:
+                problems.append(f"data.{role}: no file matches {name} (looked from {Path.cwd()}); `lawft data` writes it")
+            elif role != "train" and len(found) > 1:
+                problems.append(f"data.{role}: {name} matches {len(found)} files, expected one: {', '.join(map(str, found))}")
+            files[role] += found
+    if problems:
+        raise InputError(f"{recipe.path}: {len(problems)} error(s) in the names of its data files", problems)
+    return files
 
 
 def read_roles(recipe: Recipe) -> dict[str, list[Row]]:
@@ -67,6 +85,7 @@ def read_roles(recipe: Recipe) -> dict[str, list[Row]]:
                 if role == "test":  # whatever its form, a held-out question is not to be trained on
                     rows[role] += found
                 else:
+                    _refuse_scoring_only(found, file)
                     rows[role] += select_rows(found, recipe.pattern.answer, recipe.pattern.statutes, str(file))
             except InputError as error:
                 errors.append(error)
@@ -75,6 +94,15 @@ def read_roles(recipe: Recipe) -> dict[str, list[Row]]:
     if errors:
         raise errors[0]
     return rows
+
+
+def _refuse_scoring_only(rows: Sequence[Row], file: Path) -> None:
+    only = [row for row in rows if row.meta.get("scoring_only")]
+    if only:
+        raise InputError(
+            f"{file}: {len(only)} of {len(rows)} rows are for scoring only: reasoned answers without reasons teach nothing",
+            ["make reasons: lawft data reasons --help, or train on derived questions: lawft data derive --help"],
+        )
 
 
 def recipe_tokenizer(recipe: Recipe) -> "PreTrainedTokenizerBase":

@@ -1,0 +1,184 @@
+"""Reading citations: numerals, article numbers, short titles, and which provisions a text names."""
+
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping
+
+# A numeral as statutes write it, Arabic of either width or kanji. Possessive: `第五条の二十` is never read as 第五条の二.
+NUMERAL = r"(?:[0-9０-９]++|[〇一二三四五六七八九十百千]++)"
+# 第N条, 第N条のM. 「第二条の一部を改正」 and 「第五条の二人」 name no branch number.
+ARTICLE = rf"第\s*{NUMERAL}\s*条(?:\s*の\s*{NUMERAL}(?!\s*[部つ人者年月日種]))*"
+PARAGRAPH = rf"第\s*{NUMERAL}\s*項"
+
+_AND = r"(?:、|,|・|と|から|及び|並びに|又は|若しくは|または|および|もしくは)"
+_WHERE = rf"(?:第{NUMERAL}号(?:の{NUMERAL})?)?(?:本文|ただし書|前段|後段|各号列記以外の部分|各号)?"
+_CITED = re.compile(rf"({ARTICLE})((?:第{NUMERAL}項(?:{_WHERE}{_AND}(?=第{NUMERAL}項))?)*)")
+_JOINED = re.compile(rf"(?:第{NUMERAL}項)?{_WHERE}(?:まで)?{_AND}(?:同法)?")
+_REMARK = re.compile(r"\([^()]*\)$")  # 金融商品取引法（以下「法」という。）第5条
+
+_DIGITS = {kanji: digit for digit, kanji in enumerate("〇一二三四五六七八九")}
+_POWERS = {"十": 10, "百": 100, "千": 1000}
+
+# What lawyers and questions call the statutes they name most; a corpus brings more in `Passage.aliases`.
+SHORT_TITLES = {
+    "金商法": "金融商品取引法",
+    "薬機法": "医薬品、医療機器等の品質、有効性及び安全性の確保等に関する法律",
+    "医薬品医療機器等法": "医薬品、医療機器等の品質、有効性及び安全性の確保等に関する法律",
+    "医薬品医療機器法": "医薬品、医療機器等の品質、有効性及び安全性の確保等に関する法律",
+    "景表法": "不当景品類及び不当表示防止法",
+    "景品表示法": "不当景品類及び不当表示防止法",
+    "独禁法": "私的独占の禁止及び公正取引の確保に関する法律",
+    "独占禁止法": "私的独占の禁止及び公正取引の確保に関する法律",
+    "下請法": "下請代金支払遅延等防止法",
+    "個人情報保護法": "個人情報の保護に関する法律",
+    "番号利用法": "行政手続における特定の個人を識別するための番号の利用等に関する法律",
+    "マイナンバー法": "行政手続における特定の個人を識別するための番号の利用等に関する法律",
+    "特商法": "特定商取引に関する法律",
+    "特定商取引法": "特定商取引に関する法律",
+    "区分所有法": "建物の区分所有等に関する法律",
+    "宅建業法": "宅地建物取引業法",
+    "労基法": "労働基準法",
+    "派遣法": "労働者派遣事業の適正な運営の確保及び派遣労働者の保護等に関する法律",
+    "労働者派遣法": "労働者派遣事業の適正な運営の確保及び派遣労働者の保護等に関する法律",
+    "男女雇用機会均等法": "雇用の分野における男女の均等な機会及び待遇の確保等に関する法律",
+    "犯収法": "犯罪による収益の移転防止に関する法律",
+    "犯罪収益移転防止法": "犯罪による収益の移転防止に関する法律",
+    "資金決済法": "資金決済に関する法律",
+    "入管法": "出入国管理及び難民認定法",
+    "刑訴法": "刑事訴訟法",
+    "民訴法": "民事訴訟法",
+    "不競法": "不正競争防止法",
+    "外為法": "外国為替及び外国貿易法",
+    "消契法": "消費者契約法",
+    "建基法": "建築基準法",
+    "廃棄物処理法": "廃棄物の処理及び清掃に関する法律",
+}
+
+
+def parse_number(numeral: str) -> int:
+    """`"27"`, `"２７"`, `"二十七"`, `"二七"` and `"百六十六"` as numbers.
+
+    Raises:
+        ValueError: when it is no numeral.
+    """
+    numeral = unicodedata.normalize("NFKC", numeral).strip()
+    if numeral.isascii() and numeral.isdecimal():
+        return int(numeral)
+    if not numeral or any(character not in _DIGITS and character not in _POWERS for character in numeral):
+        raise ValueError(f"{numeral!r} is no numeral")
+    if not any(character in _POWERS for character in numeral):  # positional: 一一 is 11
+        return int("".join(str(_DIGITS[character]) for character in numeral))
+    total, digit = 0, None
+    for character in numeral:
+        if character in _POWERS:
+            total += (1 if digit is None else digit) * _POWERS[character]
+            digit = None
+        else:
+            digit = _DIGITS[character]
+    return total + (digit or 0)
+
+
+def kanji_number(number: int) -> str:
+    """27 -> `"二十七"`, as statutes write numbers from 1 to 9999."""
+    if not 0 < number < 10_000:
+        raise ValueError(f"{number}: only 1 to 9999 are written this way")
+    kanji = ""
+    for power, sign in ((1000, "千"), (100, "百"), (10, "十"), (1, "")):
+        digit = number // power % 10
+        if digit:
+            kanji += ("" if digit == 1 and sign else "〇一二三四五六七八九"[digit]) + sign
+    return kanji
+
+
+def article_number(name: str) -> str:
+    """`"第二十七条の二"` -> `"27_2"`; `""` when the text is not exactly one article's name."""
+    name = unicodedata.normalize("NFKC", name).strip()
+    if not re.fullmatch(ARTICLE, name):
+        return ""
+    return "_".join(_numbers(name))
+
+
+def paragraph_number(name: str) -> str:
+    """`"第１項"` and `"第一項"` -> `"1"`; `""` when the text is not exactly one paragraph's name."""
+    name = unicodedata.normalize("NFKC", name).strip()
+    return _numbers(name)[0] if re.fullmatch(PARAGRAPH, name) else ""
+
+
+def _numbers(text: str) -> list[str]:
+    return [str(parse_number(numeral)) for numeral in re.findall(NUMERAL, text)]
+
+
+def title_names(laws: Mapping[str, Iterable[str]]) -> dict[str, str]:
+    """Every name a law may be cited by -> its title, both as `title_key` writes them.
+
+    Args:
+        laws: title -> its own short titles (`Passage.aliases`).
+    """
+    titles = {title_key(title): title_key(title) for title in laws}
+    names = dict(titles)
+    for short, title in SHORT_TITLES.items():
+        for suffix in ("", "施行令", "施行規則"):
+            if title_key(title + suffix) in titles:
+                names.setdefault(short + suffix, title_key(title + suffix))
+    for title, aliases in laws.items():
+        for alias in aliases:
+            names.setdefault(title_key(alias), title_key(title))
+    return names
+
+
+def title_key(title: str) -> str:
+    """A law's title without spaces and differences of width, as it stands in `article_key`."""
+    return "".join(unicodedata.normalize("NFKC", title).split())
+
+
+def find_citations(text: str, names: Mapping[str, str], own: str = "", parent: str = "") -> list[tuple[str, str, str]]:
+    """The provisions a text names: `[("金融商品取引法", "27_2", "1")]`; the paragraph is `""` where none is named.
+
+    The longest name that stands directly before 第N条 is the law's, so 金融商品取引法施行令第5条 is never read as an article
+    of the Act, whether or not the corpus has the 施行令. Further articles after 及び, 又は, 、 and the like are of the same law.
+
+    Args:
+        text: any text.
+        names: `title_names` of the laws that are looked for.
+        own: title of the law that the text belongs to: 「第N条」 alone is an article of it. `""`: such are passed over.
+        parent: title of the Act that 「法第N条」 means in the text. `""`: such are passed over.
+
+    Returns:
+        Each once, in the order of the text.
+    """
+    longest = max(map(len, names), default=0)
+    found: dict[tuple[str, str, str], None] = {}
+    for line in map(title_key, text.splitlines()):  # a citation never goes on from one choice to the next
+        law, end = "", -1
+        for match in _CITED.finditer(line):
+            if end < 0 or not _JOINED.fullmatch(line, end, match.start()):
+                before = line[: match.start()]
+                law = _law_before(before, names, longest) or _relative_law(before, own, parent)
+            end = match.end()
+            if law:
+                paragraphs = [str(parse_number(number)) for number in re.findall(rf"第({NUMERAL})項", match[2])]
+                found |= {(law, article_number(match[1]), paragraph): None for paragraph in paragraphs or [""]}
+    return list(found)
+
+
+def _law_before(before: str, names: Mapping[str, str], longest: int) -> str:
+    """The law whose longest name ends where the citation begins; `""` when none does."""
+    before = _REMARK.sub("", before[-longest - 200 :])
+    for length in range(min(longest, len(before)), 1, -1):
+        name = before[-length:]
+        if name in names and not _is_title_character(before[-length - 1 : -length]):
+            return names[name]
+    return ""
+
+
+def _relative_law(before: str, own: str, parent: str) -> str:
+    """What 「法第N条」 and 「第N条」 mean within a statute; `""` after the name of a law that is not known."""
+    is_act = before.endswith("法")
+    if _is_title_character((before[:-1] if is_act else before)[-1:]):  # 会社法第N条, 附則第N条
+        return ""
+    return title_key(parent if is_act else own)
+
+
+def _is_title_character(character: str) -> bool:
+    """Whether a title could go on to the left: 商法 in 金融商法 is another law's."""
+    return bool(re.fullmatch(r"[一-鿿々ァ-ヶー)]", character))
