@@ -16,6 +16,7 @@ from lawft_trl.quiet import quiet_libraries
 from lawft_trl.recipe import Recipe, load_recipe
 from lawft_trl.training.preflight import (
     REHEARSAL,
+    REHEARSED_QUESTIONS,
     data_files,
     encode_role,
     read_roles,
@@ -137,7 +138,7 @@ def run_from_command_line() -> int:
         if arguments.rehearse and recipe.data.test and recipe.pattern.answer != "cot" and os.environ.get("RANK", "0") == "0":
             from lawft_trl.evaluation.evaluate import evaluate_run
 
-            metrics = evaluate_run(Path(recipe.values["training"]["output_dir"]))
+            metrics = evaluate_run(Path(recipe.values["training"]["output_dir"]), limit=REHEARSED_QUESTIONS)
             print(f"Report:  {metrics['report']}\n{metrics['warnings'][0]}")
     except InputError as error:
         # All processes of a machine meet the same error; one voice is enough. The others wait for it, because the

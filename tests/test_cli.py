@@ -90,3 +90,13 @@ def test_steps_are_those_of_the_trainer(tmp_path, rows, batch, accumulation, epo
     trainer = SFTTrainer(model, args=config, train_dataset=dataset, processing_class=load_tokenizer(str(TINY_MODEL)))
     trainer.train()
     assert trainer.state.max_steps == trainer.state.global_step == optimizer_steps(recipe, rows, 1)
+
+
+def test_patterns_of_data_files(sample_data, tmp_path):
+    """`train_*.jsonl` finds the file whatever its count; held-out rows are one file."""
+    folder = f"{sample_data}/direct_gold"
+    missing = run_lawft("check", "tiny_direct_gold", f"data.train={tmp_path}/train_*.jsonl", f"data.test={folder}/*_*.jsonl", f"data.dev={folder}/dev_*.jsonl")
+    assert missing.returncode == 2
+    assert f"data.train: no file matches {tmp_path}/train_*.jsonl" in missing.stderr
+    assert f"data.test: {folder}/*_*.jsonl matches 3 files, expected one" in missing.stderr
+    assert "Traceback" not in missing.stderr

@@ -62,6 +62,7 @@ def test_the_proviso_stays_with_its_sentence():
 def test_only_the_number_of_an_undivided_article_is_empty():
     passages = main(article("1", paragraph("甲。")) + article("2", paragraph("乙。"), paragraph("丙。", "2", shown="２")))
     assert [(p.article, p.paragraph, p.text) for p in passages] == [("1", "", "甲。"), ("2", "1", "乙。"), ("2", "2", "丙。")]
+    assert main(article("1", paragraph("残った項。", "2")))[0].paragraph == "2" == main(article("1", paragraph("番号。", "2", shown="２")))[0].paragraph
 
 
 def test_inserted_articles_are_read_and_sorted_by_number():
@@ -175,11 +176,19 @@ def test_a_long_item_is_divided_and_keeps_its_own_lead_too():
     assert passages[-1].text.endswith("二　短い号")
 
 
+def test_a_lead_longer_than_the_limit_is_not_repeated_for_every_item():
+    items = "".join(item("号", "茶" * 40) for _ in range(20))
+    passages = main(article("1", paragraph("長" * 300 + "。", rest=items)), max_chars=200)
+    assert len(passages) == 10
+    assert all(p.text.startswith("長" * 300) for p in passages)
+
+
 def test_a_long_paragraph_without_items_is_divided_between_sentences():
     texts = [f"茶は{'よ' * 60}い（「茶{number}」という。）。" for number in range(6)]
-    passages = main(article("1", paragraph(sentences(*texts))), max_chars=200)
-    assert "".join(p.text for p in passages) == "".join(texts)
-    assert all(p.text.endswith("。）。") and len(p.text) <= 200 for p in passages)
+    for max_chars in range(len(texts[0]), 300):
+        passages = main(article("1", paragraph(sentences(*texts))), max_chars=max_chars)
+        assert "".join(p.text for p in passages) == "".join(texts)
+        assert all(p.text.endswith("。）。") and len(p.text) <= max_chars for p in passages)
     (whole,) = main(article("1", paragraph("長" * 3000 + "。")))
     assert len(whole.text) == 3001 > MAX_CHARS, "a sentence is never cut"
 
@@ -291,3 +300,13 @@ def test_any_law_has_unique_keys_and_loses_no_sentence(inner, max_chars):
     if max_chars == MAX_CHARS:  # nothing is divided, so nothing is repeated: the characters are those of the sentences
         bare = "".join(line.removeprefix("一　").removeprefix("イ　") for line in found.split("\n"))
         assert sorted(bare) == sorted("".join(written))
+
+
+def test_appended_tables_are_provisions_of_their_own():
+    law = '''<Law Era="Heisei" Lang="ja" LawType="Act" Num="1" Year="3"><LawNum>平成三年法律第一号</LawNum><LawBody><LawTitle>甲法</LawTitle><MainProvision><Article Num="1"><ArticleTitle>第一条</ArticleTitle><Paragraph Num="1"><ParagraphNum/><ParagraphSentence><Sentence>本文。</Sentence></ParagraphSentence></Paragraph></Article></MainProvision><AppdxTable Num="1"><AppdxTableTitle>別表第一</AppdxTableTitle><RelatedArticleNum>（第一条関係）</RelatedArticleNum><TableStruct><Table><TableRow><TableColumn><Sentence>一級</Sentence></TableColumn><TableColumn><Sentence>百円</Sentence></TableColumn></TableRow><TableRow><TableColumn><Sentence>二級</Sentence></TableColumn><TableColumn><Sentence>五十円</Sentence></TableColumn></TableRow></Table></TableStruct></AppdxTable><AppdxTable><AppdxTableTitle>別表第二</AppdxTableTitle><Item Num="1"><ItemTitle>一</ItemTitle><ItemSentence><Sentence>石</Sentence></ItemSentence></Item></AppdxTable></LawBody></Law>'''
+    found = read_law(io.BytesIO(law.encode()), source="x")
+    assert [(p.provision, p.heading, p.text) for p in found] == [
+        ("main", "甲法 第1条", "本文。"),
+        ("別表第一", "甲法 別表第一（第一条関係）", "一級｜百円\n二級｜五十円"),
+        ("別表第二", "甲法 別表第二", "一\u3000石"),
+    ]

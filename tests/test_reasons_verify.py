@@ -12,7 +12,7 @@ from lawft_trl.data.lawqa import find_lawqa, read_lawqa
 from lawft_trl.data.prompts import answer_text
 from lawft_trl.data.questions import LETTERS, ORDERS, Question, write_questions
 from lawft_trl.errors import InputError
-from lawft_trl.reasons.verify import file_problems, near_identical, parse_reasons, reasons_grams, reasons_problems
+from lawft_trl.reasons.verify import AcceptedReasons, file_problems, parse_reasons, reasons_grams, reasons_problems
 
 QUESTION = Question(
     id="q1",
@@ -72,6 +72,7 @@ FAULTS = {
     "the choice alone": ({"c": "『通知をすることを要しない。』とある。"}, "empty: c"),
     "the same twice": ({"c": REASONS["d"].replace("『通知をすることができる』", ""), "d": REASONS["d"].replace("『通知をすることができる』", "")}, "repeated: 2 choices"),
     "invented quotation": ({"b": "「通知をするよう努めなければならない」とあり、義務に近い。"}, "quotation: b: 「通知をするよう努めなければならない」 is not in the statutes"),
+    "invented, in half-width brackets": ({"b": "｢通知をするよう努めなければならない｣とあり、義務に近い。"}, "quotation: b: 「通知をするよう努めなければならない」"),
     "elided quotation": ({"b": "「期間の満了の…通知をしなければならない」とあり、義務である。"}, "quotation: b"),
     "a short word of neither": ({"b": "「三年」と定められているので、義務であることに変わりはない。"}, "quotation: b: 「三年」"),
     "an empty quotation": ({"b": "「」と定められているので、義務であることに変わりはない。"}, "quotation: b: 「」"),
@@ -132,13 +133,29 @@ def test_the_order_of_the_choices_changes_nothing(order):
 
 
 def test_near_identical_sees_through_letters_and_numbers():
-    others = [("far", reasons_grams({"a": "まったく別の事柄についての、別の言葉による長い理由である。"})), ("near", reasons_grams(REASONS))]
+    accepted = AcceptedReasons()
+    accepted.add("far", {"a": "まったく別の事柄についての、別の言葉による長い理由である。"})
     swapped = {letter: text.replace("六月", "８月").replace("一年", "二十年") for letter, text in REASONS.items()}
-    assert near_identical(swapped, others) == "near"
-    assert near_identical(dict(zip("abcd", reversed(REASONS.values()), strict=True)), others) == "near"
-    assert near_identical(swapped, others[:1]) is None
+    assert accepted.near_identical(swapped) is None
+    accepted.add("near", REASONS)
+    accepted.add("nearer", swapped)
+    assert accepted.near_identical(swapped) == "near", "the first one"
+    assert accepted.near_identical(dict(zip("abcd", reversed(REASONS.values()), strict=True))) == "near"
     half = {letter: text if letter in "ab" else f"これは{letter}についての、条文から離れた独自の理由を述べたもの。" for letter, text in REASONS.items()}
-    assert near_identical(half, others) is None
+    assert accepted.near_identical(half) is None
+
+
+@given(st.lists(st.text("あいう漢字", max_size=40), min_size=1, max_size=6), st.text("あいう漢字", max_size=40))
+def test_the_search_for_near_identical_reasons_misses_none(texts, text):
+    def jaccard(one, other):
+        return len(one & other) / len(one | other)
+
+    accepted = AcceptedReasons()
+    for index, other in enumerate([*texts, text[1:], text + "あ"]):
+        accepted.add(str(index), {"a": other})
+    wanted = reasons_grams({"a": text})
+    near = [str(i) for i, other in enumerate([*texts, text[1:], text + "あ"]) if jaccard(wanted, reasons_grams({"a": other})) >= 0.9]
+    assert accepted.near_identical({"a": text}) == (near[0] if near else None)
 
 
 def written(reasons=REASONS, answer="b", **how):

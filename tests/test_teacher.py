@@ -20,6 +20,7 @@ from lawft_trl.data.prompts import answer_text
 from lawft_trl.data.questions import LETTERS, Question, read_questions, write_questions
 from lawft_trl.errors import InputError
 from lawft_trl.reasons.cache import Request, Response, open_cache
+from lawft_trl.reasons.in_process import InProcess
 from lawft_trl.reasons.teacher import teacher_messages
 
 RULES = (
@@ -320,7 +321,9 @@ def test_a_timeout_is_retried_and_then_a_failure(server, file):
 def test_nobody_there(file, capsys):
     command = ["data", "reasons", str(file), "--model", "t", "--endpoint", "http://127.0.0.1:9/v1", "--allow-held-out", "--retries", "0"]
     assert cli.main(command) == 2
-    assert "http://127.0.0.1:9/v1: no question was answered" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert "http://127.0.0.1:9/v1: no question was answered" in err and "APIConnectionError" in err
+    assert "are kept" not in err, "there is nothing to keep"
 
 
 def test_ctrl_c_then_the_same_command_sends_only_the_rest(server, file):
@@ -348,6 +351,35 @@ def test_ctrl_c_then_the_same_command_sends_only_the_rest(server, file):
     assert sorted(server.asked()) == sorted(q.id for q in QUESTIONS[3:])
     assert summary(file)["kept"] == 6 and summary(file)["samples_from_cache"] == 3
     assert summary(file)["tokens"] == {"prompt": 300, "completion": 150}, "tokens of this run alone"
+
+
+def test_a_full_disk_is_told_and_what_was_written_before_is_used(server, file):
+    """A limit on the size of files stands for the disk; the line that did not fit is dropped by the next run."""
+    code = f"import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (4000, -1)); from lawft_trl import cli; sys.exit(cli.main({arguments(server, file)!r}))"
+    result = subprocess.run([sys.executable, "-c", code], cwd=file.parent, env=os.environ | {"PYTHONPATH": _path()}, capture_output=True, text=True)
+    assert result.returncode == 2, result.stderr
+    assert "responses.jsonl: cannot be written: " in result.stderr and "the answers so far are kept" in result.stderr
+    assert {path.name for path in file.parent.iterdir()} == {"q.jsonl", "out.cache"}
+    whole = (file.parent / "out.cache" / "responses.jsonl").read_bytes().count(b"\n")
+    assert 0 < whole < 6
+    server.seen.clear()
+    assert run(server, file) == 0
+    assert len(server.seen) == 6 - whole and summary(file)["kept"] == 6
+
+
+def test_no_more_requests_are_under_way_than_allowed(server, file):
+    under_way, most = [], []
+
+    def reply(asked, attempt, request):
+        under_way.append(asked.id)
+        most.append(len(under_way))
+        time.sleep(0.15)
+        under_way.remove(asked.id)
+        return 200, completion(answer(asked))
+
+    server.reply = reply
+    assert run(server, file, "--concurrency", 2) == 0
+    assert max(most) == 2
 
 
 def test_a_second_run_sends_nothing_and_gives_the_same(server, file, capsys):
@@ -548,8 +580,28 @@ def test_the_tiny_model_in_process_writes_rubbish_and_nothing_is_kept(file, caps
     assert all(0 < line["response"]["completion_tokens"] <= 8 < line["response"]["prompt_tokens"] for line in lines)
     assert cli.main(command) == 2
     assert "6 of them from the cache" in capsys.readouterr().out
-    assert cli.main([*command, "--answer-tokens", "100000"]) == 2
-    assert "exceed the model's" in capsys.readouterr().err
+
+
+def test_a_model_in_process_gives_the_same_answers_for_the_same_seed():
+    teacher = InProcess(str(TINY_MODEL), batch_size=2)
+
+    def ask(seed, temperature=5.0):
+        parameters = {"seed": seed, "temperature": temperature, "max_tokens": 6}
+        requests = [Request(question=q.id, model="m", messages=teacher_messages(q), parameters=parameters, sample=0) for q in QUESTIONS[:3]]
+        answers = {}
+        assert teacher.send(requests, lambda request, response: answers.update({request.question: response}) is None) == {}
+        return answers
+
+    assert ask(1) == ask(1) != ask(2)
+    assert ask(1, temperature=0) == ask(2, temperature=0)
+    assert len(ask(1)) == 3
+    stopped = []
+    teacher.send([Request(question=str(i), model="m", messages=teacher_messages(QUESTIONS[0]), parameters={"seed": 0, "temperature": 0, "max_tokens": 2},
+                          sample=0) for i in range(6)], lambda request, _: stopped.append(request.question))  # fmt: skip
+    assert stopped == ["0", "1"], "a batch is kept whole, and no further one begun"
+    long = Request(question="q", model="m", messages=teacher_messages(QUESTIONS[0]), parameters={"max_tokens": 100_000}, sample=0)
+    [(key, error)] = teacher.send([long], lambda *_: pytest.fail("it was asked")).items()
+    assert key == long.key and re.search(r"\d+ tokens of prompt and 100000 of answer exceed the model's \d+", error)
 
 
 def test_a_response_is_kept_as_it_is(tmp_path):

@@ -77,7 +77,8 @@ def _run(options: argparse.Namespace) -> None:
             force=options.force,
         )
     except (InputError, KeyboardInterrupt):
-        if (cache / "responses.jsonl").is_file():
+        responses = cache / "responses.jsonl"
+        if responses.is_file() and responses.stat().st_size:
             print(f"{cache}: the answers so far are kept; the same command asks only for the rest", file=sys.stderr)
         raise
     _print(summary)

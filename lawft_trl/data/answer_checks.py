@@ -1,6 +1,5 @@
 """Checks of what the rows teach: contradictions, the balance of the letters, and whether reasoned answers hold reasons."""
 
-import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Sequence
 from typing import Any
@@ -58,7 +57,7 @@ def _asked(row: Row) -> tuple[Hashable, str]:
         if shown or not row.meta.get("use_context"):
             return (texts, tuple(shown)), plain(choices[row.gold])
     # A prompt of others, as it stands: which of its lines are choices is not known, so their order counts.
-    return tuple(unicodedata.normalize("NFKC", message["content"]).strip() for message in row.prompt), str(row.gold)
+    return tuple(message["content"].strip() for message in row.prompt), str(row.gold)
 
 
 def letter_findings(rows: Sequence[Row], *, trained: bool) -> list[Finding]:

@@ -18,6 +18,7 @@ BROKEN = ("replacement character", "mojibake")
 UNENCODABLE = "lone surrogate"
 _ANY = re.compile("|".join(f"(?P<k{number}>{pattern})" for number, pattern in enumerate(_KINDS.values())))
 _NAMES = tuple(_KINDS)
+_SUSPECT = re.compile(r"[\ufffd\u200d縺繧繝ãäåæçèéâ]|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u2069\u3099\u309a\ud800-\udfff\ue000-\uf8ff\ufeff\ufff9-\ufffb\U000e0000-\U000e007f\U000f0000-\U0010ffff]")
 _UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u2069\u3099\u309a\ud800-\udfff\ue000-\uf8ff\ufeff\ufff9-\ufffb\U000e0000-\U000e007f\U000f0000-\U0010ffff]")
 
 # What chat templates and training scripts write around turns. In a text of its own it ends a turn in the middle.
@@ -30,7 +31,7 @@ MARKUP = re.compile(
 
 def find_characters(text: str) -> Iterator[tuple[str, int]]:
     """`(kind, position)` of every forbidden or invisible character, in order."""
-    if text.isascii() and text.isprintable():
+    if not _SUSPECT.search(text):
         return
     for found in _ANY.finditer(text):
         yield _NAMES[int(found.lastgroup[1:])], found.start()

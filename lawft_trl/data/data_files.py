@@ -6,13 +6,15 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from lawft_trl.data.answer_checks import diversity_figures
 from lawft_trl.data.contexts import gold_context
 from lawft_trl.data.doctor import BENCHMARK, MAX_OUTPUT, Role, examine
 from lawft_trl.data.findings import Example, Finding, example, worst_first
 from lawft_trl.data.lawqa import find_lawqa, read_lawqa
 from lawft_trl.data.questions import Question, read_questions
-from lawft_trl.data.rows import Row, _turns, record_problems
+from lawft_trl.data.rows import Row, _turns, question_to_record, record_problems
 from lawft_trl.errors import InputError
 from lawft_trl.text_files import read_text
 
@@ -27,12 +29,14 @@ class Report:
         file: its path.
         role: what its rows are for, by its name and form.
         rows: those that could be read.
+        figures: how many rows, questions and gold letters; how different texts and reasoned outputs are.
         findings: worst first.
     """
 
     file: Path
     role: Role
     rows: list[Row]
+    figures: dict[str, Any]
     findings: list[Finding]
 
 
@@ -120,12 +124,19 @@ def _examine_file(file: Path, *, against: Mapping[str, Sequence[Row]], max_outpu
             evaluation[str(sibling)] = evaluation_rows(sibling)
         except InputError as error:
             findings.append(
-                Finding(code="evaluation-unreadable", severity="warning", message=f"an evaluation split beside it could not be compared: {error.heading}",
-                        count=len(rows), total=len(rows), mend=f"lawft check {sibling}")  # fmt: skip
+                Finding(
+                    code="evaluation-unreadable",
+                    severity="warning",
+                    message=f"an evaluation split beside it could not be compared with: {error.heading}",
+                    count=len(rows),
+                    total=len(rows),
+                    mend=f"lawft check {sibling}",
+                )
             )
     benchmark = benchmark_rows(evaluation) if role == "train" else []
     findings += examine(rows, role=role, evaluation=evaluation, benchmark=benchmark, max_output=max_output)
-    return Report(file=file, role=role, rows=rows, findings=worst_first(findings))
+    figures = {"rows": len(rows), "questions": len({(row.meta.get("dataset"), row.id) for row in rows}), **diversity_figures(rows)}
+    return Report(file=file, role=role, rows=rows, figures=figures, findings=worst_first(findings))
 
 
 def _evaluation_beside(file: Path) -> list[Path]:
@@ -158,8 +169,6 @@ def _dataset(path: Path) -> str | None:
 
 def _question_row(question: Question, dataset: str | None, source: str) -> Row:
     """A question as a row. Where its data set is not known its group is left out: group names repeat between data sets."""
-    from lawft_trl.data.rows import question_to_record
-
     record = question_to_record(
         question, answer="cot" if question.reasons else "direct", context=gold_context(question), dataset=dataset, source_file=source
     )
@@ -217,12 +226,15 @@ def _line_findings(faults: Mapping[str, Sequence[Example]], *, total: int, path:
         "exact-duplicate": ("rows that stand in the file twice", f"keep one: awk '!seen[$0]++' {path} drops lines that are equal to the letter"),
     }
     found = [
-        Finding(code=code, severity="error", message=message, count=len(faults[code]), total=total, unit="lines", examples=tuple(faults[code][:3]), mend=mend)
+        Finding(
+            code=code, severity="error", message=message, count=len(faults[code]), total=total, unit="lines", examples=tuple(faults[code][:3]), mend=mend
+        )
         for code, (message, mend) in meanings.items()
         if faults[code]
     ]
     if not total:
-        found.append(Finding(code="empty", severity="error", message="the file is empty", count=0, total=0, unit="lines", mend="one JSON object a line is expected"))
+        mend = "one JSON object a line is expected"
+        found.append(Finding(code="empty", severity="error", message="the file is empty", count=0, total=0, unit="lines", mend=mend))
     return found
 
 
@@ -231,6 +243,14 @@ def _problem_findings(path: Path, error: InputError, *, code: str) -> list[Findi
     places = [re.match(r"(.+?:\S+): (.*)", problem, re.DOTALL) for problem in error.problems]
     examples = [example(found[1], None, found[2]) if found else example(str(path), None, problem) for found, problem in zip(places, error.problems, strict=True)]
     return [
-        Finding(code=code, severity="error", message=error.heading.removeprefix(f"{path}: "), count=max(1, len(examples)), total=max(1, len(examples)),
-                unit="faults", examples=tuple(examples[:3]), mend="mend what is named, and check again")  # fmt: skip
+        Finding(
+            code=code,
+            severity="error",
+            message=error.heading.removeprefix(f"{path}: "),
+            count=max(1, len(examples)),
+            total=max(1, len(examples)),
+            unit="faults",
+            examples=tuple(examples[:3]),
+            mend="mend what is named, and check again",
+        )
     ]

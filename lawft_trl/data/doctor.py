@@ -16,7 +16,7 @@ from lawft_trl.data.answer_checks import (
 )
 from lawft_trl.data.findings import Finding, example, examples_of, worst_first
 from lawft_trl.data.near_duplicates import ngrams, plain, question_texts, text_index
-from lawft_trl.data.prompt_checks import claim_findings, form_findings, passage_findings, priming_findings
+from lawft_trl.data.prompt_checks import claim_findings, form_findings, frame_of, passage_findings, priming_findings
 from lawft_trl.data.quality import find_overlaps
 from lawft_trl.data.rows import Row
 from lawft_trl.data.text_checks import character_findings, long_output_findings, markup_findings, personal_findings
@@ -25,6 +25,7 @@ from lawft_trl.errors import InputError
 Role = Literal["train", "evaluation", "questions"]
 MAX_OUTPUT = 4000  # characters
 BENCHMARK = "lawqa_jp"
+_MANY_NEAR = 0.05  # a few questions on one provision are nearly the same in any set
 
 
 def examine(
@@ -47,16 +48,17 @@ def examine(
     Returns:
         The findings, worst first.
     """
+    frames = [frame_of(row) for row in rows]
     findings = [
         *(found for name, held_out in (evaluation or {}).items() for found in leakage_findings(rows, name, held_out)),
         *benchmark_findings(rows, benchmark),
         *contradiction_findings(rows),
         *template_findings(rows),
         *empty_reason_findings(rows),
-        *claim_findings(rows),
-        *passage_findings(rows),
-        *form_findings(rows),
-        *priming_findings(rows),
+        *claim_findings(rows, frames),
+        *passage_findings(rows, frames),
+        *form_findings(rows, frames),
+        *priming_findings(rows, frames),
         *letter_findings(rows, trained=role == "train"),
         *position_findings(rows),
         *near_duplicate_findings(rows),
@@ -161,7 +163,7 @@ def near_duplicate_findings(rows: Sequence[Row]) -> list[Finding]:
     return [
         Finding(
             code="near-duplicate",
-            severity="warning",
+            severity="warning" if count > _MANY_NEAR * len(rows) else "note",
             message="rows of different questions with nearly the same text (nine tenths of the character 5-grams): they count several times",
             count=count,
             total=len(rows),

@@ -123,7 +123,8 @@ def findings_table(findings: Sequence[Finding], file: str) -> "Table":
         for item in found.examples:
             place = f"line {item.place.removeprefix(f'{file}:')}" if item.place.startswith(f"{file}:") else item.place
             name = f"{place} ({item.id})" if item.id and item.id != place else place
-            text.append(f"\n  {name}: {item.excerpt}" if item.excerpt else f"\n  {name}", style="dim")
+            text.append(f"\n· {name}", style="cyan")
+            text.append(f"\n  {item.excerpt}" if item.excerpt else "", style="dim")
         text.append(f"\n→ {found.mend}", style="green")
         table.add_row(Text(found.severity, style=_COLORS[found.severity]), text)
     return table

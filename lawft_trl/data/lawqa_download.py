@@ -10,8 +10,8 @@ from lawft_trl.folders import write_text
 REPOSITORY = "https://github.com/digital-go-jp/lawqa_jp"
 BASE_URL = "https://raw.githubusercontent.com/digital-go-jp/lawqa_jp"
 
-# Path in the repository -> (commit that holds these bytes, SHA-256). The hashes are those of the files every published
-# figure of this project rests on; the commits only say where to look, a wrong one cannot bring in other data.
+# Path in the repository -> (commit, SHA-256 of the bytes this project is developed with). The hash is what protects; the
+# commit only says where to look, so a wrong one is an error and never other data.
 FILES = {
     "data/selection.json": ("6165cc9748a1b1df8adc2c82c2f281deef59b9b1", "157a196ed236e745c8c133ab2eff83af8c839f4dbf1d02f21da453fa71f19d03"),
     "data/selection_randomized.json": ("6165cc9748a1b1df8adc2c82c2f281deef59b9b1", "3fde82e3eaf53ce026e90d31578c21b48f9b2098681ba5693745e87927c04efd"),

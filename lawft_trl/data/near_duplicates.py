@@ -1,5 +1,6 @@
 """Near-duplicate texts. Japanese is written without spaces, so likeness is measured on runs of characters."""
 
+import functools
 import math
 import re
 import unicodedata
@@ -26,6 +27,9 @@ def plain(text: str) -> str:
     return re.sub(r"[\W_]+", "", unicodedata.normalize("NFKC", text).lower())
 
 
+_plain_piece = functools.lru_cache(maxsize=50_000)(plain)  # questions and choices come back in every order of the choices
+
+
 def states_question(row: Row) -> bool:
     """Whether the row says which part of its prompt is the question and which are the choices."""
     return isinstance(row.meta.get("question"), str) and isinstance(row.meta.get("choices"), dict)
@@ -35,7 +39,7 @@ def question_texts(row: Row) -> tuple[str, ...] | None:
     """The plain question and choices, the choices sorted so that their order does not count; `None` for other rows."""
     if not states_question(row):
         return None
-    return (plain(row.meta["question"]), *sorted(plain(str(choice)) for choice in row.meta["choices"].values()))
+    return (_plain_piece(row.meta["question"]), *sorted(_plain_piece(str(choice)) for choice in row.meta["choices"].values()))
 
 
 def ngrams(texts: Sequence[str]) -> "np.ndarray":

@@ -11,6 +11,7 @@ _MAIL = re.compile(
 )
 _PHONE = re.compile(rf"(?<![\d.])(?:[+＋]81[{_HYPHEN} ]?|[0０])\d{{1,4}}[{_HYPHEN}(（)） ]{{1,2}}\d{{1,4}}[{_HYPHEN})） ]\d{{3,4}}(?!\d)|(?<!\d)[0０][5-9５-９][0０]\d{{8}}(?!\d)")
 _ADDRESS = re.compile(rf"(?<!\d)\d{{3}}[{_HYPHEN}]\d{{4}}[\s　]{{0,3}}{_PREFECTURE}[^\s、。]{{1,40}}")
+_DIGITS = re.compile(r"\d{3}")  # every pattern below has them; most texts of law do not
 _NUMBER = re.compile(
     rf"(?<![\dA-Za-z_.])(?:\d{{12,16}}|\d{{4}}([{_HYPHEN} ])\d{{4}}\1\d{{4}}(?:\1\d{{2,4}})?|\d([{_HYPHEN} ])\d{{4}}\2\d{{4}}\2\d{{4}}|\d{{4}}[{_HYPHEN} ]\d{{6}}[{_HYPHEN} ]\d{{4,5}})(?![\dA-Za-z_])"
 )
@@ -22,8 +23,11 @@ def find_personal(text: str) -> Iterator[tuple[str, int, int]]:
     The kinds are `"mail address"`, `"phone number"`, `"postal address"`, `"My Number"` (12 digits), `"corporate number"`
     (13 digits; public, but it names someone) and `"card number"` (14 to 16 digits), the numbers with a valid check digit.
     """
-    for found in _MAIL.finditer(text):
-        yield "mail address", *found.span()
+    if "@" in text or "＠" in text:
+        for found in _MAIL.finditer(text):
+            yield "mail address", *found.span()
+    if not _DIGITS.search(text):
+        return
     for found in _ADDRESS.finditer(text):
         yield "postal address", *found.span()
     for found in _PHONE.finditer(text):

@@ -30,7 +30,7 @@ _LABELLED = re.compile(r"^\W*[【\[(（■#]*(?:法令条文|関連条文|参考
 _PASSAGE = 40  # characters; a shorter paragraph may well be the same in two articles
 
 _LETTER_ONLY = re.compile(
-    r"(?:1|一)\s*文字(?:のみ|だけ)|(?:記号|アルファベット|英字|選択肢)(?:の記号)?(?:を)?(?:1つ|一つ)?(?:のみ|だけ)(?:を|で)?(?:答|回答|解答|出力|書)|(?:only the|single) letter",
+    r"(?:1|１|一)\s*文字(?:のみ|だけ)|(?:記号|アルファベット|英字|選択肢)(?:の記号)?(?:を)?(?:[1１一]つ)?(?:のみ|だけ)(?:を|で)?(?:答|回答|解答|出力|書)|(?:only the|single) letter",
     re.IGNORECASE,
 )
 _REASONS = re.compile(r"(?:理由|根拠)(?:を|も|と)(?!(?:書か|述べ|示さ|説明せ)ず)|考え方を|段階的に|ステップ[・ ]?バイ|step by step|reasoning", re.IGNORECASE)
@@ -50,7 +50,7 @@ def frame_of(row: Row) -> str:
     for choice in choices.values() if isinstance(choices, dict) else ():
         if isinstance(choice, str) and choice.strip():
             # Only where a line ends with it: a short choice may stand in a passage too.
-            text = re.sub(re.escape(choice) + r"[ \t]*$", "", text, flags=re.MULTILINE)
+            text = text.replace(f"{choice.strip()}\n", "\n").removesuffix(choice.strip())
     return text
 
 
@@ -81,17 +81,16 @@ def shows_passage(row: Row, frame: str) -> bool:
         return True
     rest = _QUESTION_BLOCK.sub("", frame)
     paragraphs = [line for line in rest.split("\n") if not _INSTRUCTION.search(line) and not _NONE_GIVEN.search(line)]
-    if _ARTICLE_HEADING.search("\n".join(paragraphs)) or any(len(plain(line)) >= _PASSAGE for line in paragraphs):
+    if _ARTICLE_HEADING.search("\n".join(paragraphs)) or any(len(line) >= _PASSAGE and len(plain(line)) >= _PASSAGE for line in paragraphs):
         return True
     under = [line for block in _LABELLED.findall(rest) for line in block.split("\n")]
     return any(len(plain(line)) >= 10 and line in paragraphs for line in under)
 
 
-def claim_findings(rows: Sequence[Row]) -> list[Finding]:
-    """Prompts that speak of statutes and show none."""
+def claim_findings(rows: Sequence[Row], frames: Sequence[str]) -> list[Finding]:
+    """Prompts that speak of statutes and show none; `frames` are the rows' `frame_of`."""
     hits = []
-    for row in rows:
-        frame = frame_of(row)
+    for row, frame in zip(rows, frames, strict=True):
         claim = _CLAIM.search(frame)
         if claim and not shows_passage(row, frame):
             hits.append((row, around(frame, claim.start())))
@@ -110,17 +109,16 @@ def claim_findings(rows: Sequence[Row]) -> list[Finding]:
     ]
 
 
-def passage_findings(rows: Sequence[Row]) -> list[Finding]:
+def passage_findings(rows: Sequence[Row], frames: Sequence[str]) -> list[Finding]:
     """The same passage more than once in one prompt."""
     hits, most = [], 1
-    for row in rows:
-        passages = known_passages(row) or [line for line in frame_of(row).split("\n") if not line.lstrip().startswith("#")]
-        listed = bool(known_passages(row))
-        counts = Counter(text for passage in passages if len(text := plain(passage)) >= (1 if listed else _PASSAGE))
-        text, count = next(iter(counts.most_common(1)), ("", 1))
+    for row, frame in zip(rows, frames, strict=True):
+        lines = ("".join(line.split()) for line in frame.split("\n") if not line.lstrip().startswith("#"))
+        passages = known_passages(row) or [line for line in lines if len(line) >= _PASSAGE]
+        passage, count = next(iter(Counter("".join(passage.split()) for passage in passages).most_common(1)), ("", 1))
         if count > 1:
             most = max(most, count)
-            hits.append((row, f"{count}×: {next(passage for passage in passages if plain(passage) == text)}"))
+            hits.append((row, f"{count}×: {passage}"))
     if not hits:
         return []
     return [
@@ -136,13 +134,12 @@ def passage_findings(rows: Sequence[Row]) -> list[Finding]:
     ]
 
 
-def form_findings(rows: Sequence[Row]) -> list[Finding]:
+def form_findings(rows: Sequence[Row], frames: Sequence[str]) -> list[Finding]:
     """Prompts that ask for another form of answer than the one that is taught."""
     longer, bare = [], []
-    for row in rows:
+    for row, frame in zip(rows, frames, strict=True):
         if row.gold is None or row.meta.get("scoring_only"):
             continue
-        frame = unicodedata.normalize("NFKC", frame_of(row))
         letter_only, reasons = _LETTER_ONLY.search(frame), _REASONS.search(frame)
         is_letter = len(plain(row.output)) <= 1
         if letter_only and not reasons and not is_letter:
@@ -160,11 +157,10 @@ def form_findings(rows: Sequence[Row]) -> list[Finding]:
     ]
 
 
-def priming_findings(rows: Sequence[Row]) -> list[Finding]:
+def priming_findings(rows: Sequence[Row], frames: Sequence[str]) -> list[Finding]:
     """Prompts whose example answer names one letter, mostly the same one in all rows."""
     hits, letters = [], Counter()
-    for row in rows:
-        frame = frame_of(row)
+    for row, frame in zip(rows, frames, strict=True):
         primed = list(_PRIMED.finditer(frame))
         named = {unicodedata.normalize("NFKC", match[1]).lower() for match in primed}
         if len(named) == 1:

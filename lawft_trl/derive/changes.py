@@ -4,11 +4,14 @@ import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
+from itertools import chain
 
 from lawft_trl.derive.elements import Element, find_elements
+from lawft_trl.derive.numerals import NUMBER, read_number
 from lawft_trl.derive.parties import find_parties, read_parties
 from lawft_trl.derive.predicates import find_predicates
-from lawft_trl.derive.statements import Statement, cuttable
+from lawft_trl.derive.statements import Statement, cuttable, read_statements, split_sentences
 from lawft_trl.statutes.passages import Passage
 
 MEASURES = ("period", "age", "amount", "ratio", "count")
@@ -45,6 +48,46 @@ class Change:
         return rewrite(self.statement.text, self.edits)
 
 
+def is_implied(change: Change) -> bool:
+    """Whether the statute implies the changed statement, as far as its wording tells.
+
+    Who must file within thirty days must also file within sixty; if no one under 22 may, then no one under 20 may. Such
+    a statement is not what the statute lays down, but it is not false either, so it is no wrong choice. (Where the
+    number itself is asked for, it is.)
+    """
+    text, (start, end) = change.statement.text, change.element.spans[0]
+    if change.kind == "limit":
+        return (text[start:end], change.new[0]) in (("以上の", "を超える"), ("以下の", "未満の"))
+    values = (number_value(text[start:end]), number_value(change.new[0])) if change.kind in MEASURES else (None, None)
+    if None in values:
+        return False
+    rest = text[end:].split("。")[0]
+    larger = values[1] > values[0]
+    if re.match(r"間?、?(?:これを)?行わないとき", rest):
+        return larger
+    if limit := re.match(r"以内|以下|未満|に満たない|を超えない|を超え|以上|を下", rest):
+        upper = limit[0] in ("以内", "以下", "未満", "に満たない", "を超えない")
+        conditional = re.search(r"(?:とき|場合)(?:は|に|も|、)|(?:者|もの|物|所|区域)(?:は|には|については)、", rest)
+        if conditional:  # a narrower case of the rule
+            return larger != upper
+        if limit[0] in ("を超え", "を下") and "はならない" in rest:
+            return larger == (limit[0] == "を超え")
+        if "なければならない" in rest:  # a laxer duty
+            return larger == upper
+        if "ことができる" in rest:  # a narrower permission
+            return larger != upper
+    return False
+
+
+def number_value(words: str) -> Fraction | None:
+    """The number that words begin with, 三十日 -> 30, 百分の五 -> 1/20; `None` where there is none."""
+    if share := re.fullmatch(rf"({NUMBER})分の({NUMBER})", words):
+        whole, part = map(read_number, share.groups())
+        return part / whole if part and whole else None
+    number = re.match(NUMBER, words)
+    return read_number(number[0]) if number else None
+
+
 def rewrite(text: str, edits: Sequence[tuple[int, int, str]]) -> str:
     """A text with spans replaced; the spans do not overlap."""
     for start, end, words in sorted(edits, reverse=True):
@@ -54,10 +97,11 @@ def rewrite(text: str, edits: Sequence[tuple[int, int, str]]) -> str:
 
 @dataclass(frozen=True)
 class Corpus:
-    """What a change is looked up in: the text of every law, and its parties."""
+    """What a change is looked up in: the text of every law, its parties and the terms it defines."""
 
     text: Mapping[str, str]
     parties: Mapping[str, tuple[str, ...]]
+    terms: Mapping[str, tuple[str, ...]]
     sentences: frozenset[str] = field(repr=False)
 
 
@@ -67,7 +111,28 @@ def read_corpus(passages: Sequence[Passage]) -> Corpus:
     for passage in passages:
         lines.setdefault(passage.law_id, []).append(plain(passage.text))
     sentences = {sentence for texts in lines.values() for text in texts for sentence in text.split("。")}
-    return Corpus({law: "\n".join(texts) for law, texts in lines.items()}, read_parties(passages), frozenset(sentences))
+    text = {law: "\n".join(texts) for law, texts in lines.items()}
+    return Corpus(text, read_parties(passages), _read_terms(passages), frozenset(sentences))
+
+
+def _read_terms(passages: Sequence[Passage]) -> dict[str, tuple[str, ...]]:
+    """Law id -> the terms its sentences define (「借地権」とは、…をいう), in a stable order."""
+    found: dict[str, set[str]] = {}
+    for passage in passages:
+        for statement in chain.from_iterable(read_statements(passage)):
+            if defined := definition(statement):
+                found.setdefault(passage.law_id, set()).add(defined[0])
+    return {law: tuple(sorted(terms)) for law, terms in found.items()}
+
+
+def definition(statement: Statement) -> tuple[str, str] | None:
+    """The term a statement defines and the words that define it: `("借地権者", "借地権を有する者をいう")`."""
+    text = statement.text.removesuffix("。")
+    if statement.item and "用語の意義" in statement.passage.text and text.endswith("をいう") and "。" not in text:
+        term, _, meaning = text.partition("\u3000")
+        return (term, meaning) if meaning and "次に" not in meaning else None
+    found = re.fullmatch(r"[^「」]{0,20}「([^「」]{2,24})」とは、([^「」]+をいう)", text)
+    return (found[1], found[2]) if found and "次に" not in found[2] and len(split_sentences(text)) == 1 else None
 
 
 def plain(text: str) -> str:

@@ -101,7 +101,7 @@ def _measures(text: str) -> Iterator[Element]:
         before, after = text[: match.start()], text[match.end() :]
         if not value or (unit in "年月日" and (_BEFORE_DATE.search(before) or re.match(rf"{NUMBER}[月日]", after))):
             continue
-        if unit == "日" and value == 1 or unit == "人" and number.startswith("一") and after.startswith("の"):
+        if (unit == "日" and value == 1) or (unit == "人" and number.startswith("一") and after.startswith("の")):
             continue
         base = {"箇月": "月", "か月": "月", "カ月": "月", "ヶ月": "月"}.get(unit, unit)
         kind = _KIND_OF_UNIT.get(unit, "period" if base in ("日", "週間", "月", "年", "時間") else "count")
@@ -143,7 +143,7 @@ _WORDING: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("time", r"(?<=[をがたのは、の一-龥])した後(?!見)", ("する前",)),
     ("time", r"行つた後|行った後", ("行う前",)),
     ("time", r"(?<=[一-龥を])する前(?=に|の|、)", ("した後",)),
-    ("time", rf"(?<=[日月年間])前(?=まで|に|一|二|三|四|五|六|七|八|九|十)", ("後",)),
+    ("time", r"(?<=[日月年間])前(?=まで|に|一|二|三|四|五|六|七|八|九|十)", ("後",)),
     ("time", r"(?<=日)後(?=[一二三四五六七八九十])", ("前",)),
     ("time", r"(?<=日の)後(?=[一二三四五六七八九十])", ("前",)),
     ("time", r"(?<!末日の)翌日", ("前日",)),
@@ -160,11 +160,11 @@ _WORDING: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("scope", r"に限る(?=。[）以])", ("を除く",)),
     ("scope", r"場合を除き(?=、)", ("場合を含め", "場合に限り")),
     ("scope", r"(?<=場合に)限り(?=、)", ("限らず",)),
+    # 「いずれかに該当するときは」 is not narrowed to いずれにも: who meets all meets one, so that would still be true.
     ("condition", r"いずれにも(?=該当(?!しな))", ("いずれかに",)),
-    ("condition", r"いずれかに(?=該当(?!しな))", ("いずれにも",)),
+    ("condition", r"いずれかに(?=該当する(?:場合とする|者とする|ものとする|こととする|ときとする|もの(?:を|は|に)))", ("いずれにも",)),
     ("condition", r"(?<=[れりいしきみ]、)かつ、", ("又は",)),
     ("condition", r"(?<=特定)かつ(?=多数)", ("又は",)),
-    ("condition", r"(?<=し、)及び(?=[^。]{1,40}(?:しなければならない|するものとする)。)", ("又は",)),
     ("procedure", r"(?<=の)(?:許可|認可|承認|登録|認定|免許|認証)(?=を受け)", ("許可", "認可", "承認", "登録", "認定", "免許", "認証")),
     ("procedure", r"の意見を聴いて", ("の同意を得て", "の承認を受けて", "への届出をして", "の議決を経て")),
     ("procedure", r"(?<=[は、に])書面に(?:より|よつて|よって)", ("口頭により",)),
@@ -178,6 +178,8 @@ def _wording(text: str) -> Iterator[Element]:
     """Elements that a fixed word expresses: limits, times, scope, conditions, procedures, delegation."""
     for kind, pattern, replacements in _WORDING:
         for match in re.finditer(pattern, text):
+            if re.match(r"した後|する前", match[0]) and len(re.findall(r"した後|する前", text)) > 1:
+                continue  # 買付けの後に売付け, 売付けの後に買付け: each is the other told from its end
             if kind == "limit" and match[0].startswith("以内") and "超え" in text[match.end() : match.end() + 6]:
                 continue
             options = tuple((word,) for word in replacements if word != match[0])
@@ -226,9 +228,9 @@ _KANJI = "一-龥々ァ-ヶー"
 
 def _antonyms(text: str) -> Iterator[Element]:
     """A word and its opposite, at every place where it stands."""
-    pairs = {**{one: other for one, other in _ANTONYMS}, **{other: one for one, other in _ANTONYMS[:9]}}
+    pairs = {**dict(_ANTONYMS), **{other: one for one, other in _ANTONYMS[:9]}}
     for word, opposite in pairs.items():
-        if opposite in text or word not in text or word in ("輸入", "輸出") and re.search(r"本邦|(?:輸入|輸出)(?:し、|され|若しくは|又は)", text):
+        if opposite in text or word not in text or (word in ("輸入", "輸出") and re.search(r"本邦|(?:輸入|輸出)(?:し、|され|若しくは|又は)", text)):
             continue  # 本邦に輸出 is 本邦に輸入; one act in a list of several is not the whole rule
         before = rf"(?<![{_KANJI}])" if re.match(f"[{_KANJI}]", word) else ""
         after = rf"(?![{_KANJI}])" if re.search(f"[{_KANJI}]$", word) else ""

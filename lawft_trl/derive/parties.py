@@ -61,7 +61,7 @@ def _two_sides(text: str) -> Iterator[Element]:
         if first and second:
             spans = tuple(sorted(first + second))
             yield Element("party", spans, (tuple(other if span in first else one for span in spans),))
-        for name, instead, spans in ((one, other, first), (other, one, second)):
+        for instead, spans in ((other, first), (one, second)):
             if spans and instead not in text:
                 yield Element("party", spans, ((instead,) * len(spans),))
 

@@ -5,7 +5,12 @@ from collections.abc import Iterator
 
 from lawft_trl.derive.elements import Element
 from lawft_trl.derive.statements import split_sentences
-from lawft_trl.derive.verbs import dictionary_from_negative, dictionary_from_te, negative_from_dictionary, te_from_dictionary
+from lawft_trl.derive.verbs import (
+    dictionary_from_negative,
+    dictionary_from_te,
+    negative_from_dictionary,
+    te_from_dictionary,
+)
 
 # (as it ends, as it would end): legal effects that a reader checks word by word. とみなす and と推定する differ in law.
 _EFFECTS = (
@@ -74,12 +79,14 @@ def _duty(sentence: str) -> tuple[int, list[str], str] | None:
             return None
         if verb.endswith("努める"):
             return found.start(), [f"{verb}ことを要しない"], ""
+        if verb.endswith(("ている", "でいる")):  # a state, not an act
+            return found.start(), [f"{verb}ことを要しない"], ""
         te = te_from_dictionary(verb)
         options = [f"{verb}ことを要しない", f"{verb}よう努めなければならない", *([f"{te}はならない"] if te else []), f"{verb}ことができる"]
         return found.start(), options, ""
     if found := re.search(rf"{_STEM}はならない。$", sentence):
         verb = dictionary_from_te(found[1])
-        if verb is None or te_from_dictionary(verb) is None and not re.search(r"[つっい]て$", found[1]):
+        if verb is None or (te_from_dictionary(verb) is None and not re.search(r"[つっい]て$", found[1])):
             return None
         negative = negative_from_dictionary(verb)
         options = [f"{verb}ことができる", f"{verb}ことを妨げない", *([f"{negative}ないよう努めなければならない"] if negative else [])]

@@ -1,5 +1,6 @@
 """The statements of a passage: what can be quoted alone and judged against the text."""
 
+import functools
 import re
 from dataclasses import dataclass
 
@@ -10,7 +11,7 @@ _ITEM = re.compile(r"([一二三四五六七八九十百]+(?:の[一二三四五
 _ITEM_HEADING = re.compile(r"#+ 第([0-9]+)号((?:の[0-9]+)*)")
 _SUBITEM = re.compile(r"[-‐－・]?[ 　]*(?:[イロハニホヘトチリヌルヲワカヨタレソツネナラムウ][　 ．.]|[①-⑳]|[（(][0-9０-９一二三四五六七八九十]+[）)])")
 _DEPENDENT = re.compile(r"(?:ただし|この場合|また|なお|前段|後段|その場合|これら)")
-_UNJUDGEABLE = re.compile(r"次の表|別表|上欄|下欄|別記|様式|次の(?:算|計)式|次の図|次章|次節|読み替え|[①-⑳]|〔|［|\[|_|[?？]|[ぁ-ん]ます。|[ぁ-ん]です。|ません。")
+_UNJUDGEABLE = re.compile(r"次の表|別表|上欄|下欄|別記|様式|次の(?:算|計)式|次の図|次章|次節|読み替え|[①-⑳]|〔|［|\[|_|[?？]|[ぁ-ん]ます。|[ぁ-ん]です。|ません。|か。$")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,7 +142,8 @@ _SCOPE = re.compile(r"除く|除き|含む|含み|限る|限り|にあつては|
 _NAMING = re.compile(r"以下.*(?:という|総称する|同じ)。|.*をいう。(?:以下.*同じ。)?|(?:明治|大正|昭和|平成|令和).*第.+号。?(?:以下.*という。)?")
 
 
-def cuttable(text: str) -> list[tuple[int, int]]:
+@functools.lru_cache(maxsize=4096)
+def cuttable(text: str) -> tuple[tuple[int, int], ...]:
     """Spans of the brackets that only name, define or number: leaving them out changes no rule.
 
     A bracket that widens or narrows (を除く, を含む, に限る, にあつては) is never among them.
@@ -152,5 +154,7 @@ def cuttable(text: str) -> list[tuple[int, int]]:
         if _NAMING.fullmatch(content) and not _SCOPE.search(content):
             spans.append((start, end))
         else:
+            tail = re.search(r"(?<=。)以下[^。（）]*(?:同じ|という|総称する)。$", content)
+            spans += [(start + 1 + tail.start(), start + 1 + tail.end())] if tail else []
             spans += [(start + 1 + inner_start, start + 1 + inner_end) for inner_start, inner_end in cuttable(content)]
-    return spans
+    return tuple(spans)

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from peft import PeftModel
 
 
-def evaluate_run(path: Path, *, test: Path | None = None, name: str | None = None, force: bool = False) -> dict[str, Any]:
+def evaluate_run(
+    path: Path, *, test: Path | None = None, name: str | None = None, force: bool = False, limit: int | None = None
+) -> dict[str, Any]:
     """Scores the base model and the tuned one and writes `RUN/eval/NAME/`.
 
     Args:
@@ -30,6 +32,7 @@ def evaluate_run(path: Path, *, test: Path | None = None, name: str | None = Non
         test: rows to score instead of the recipe's `data.test`.
         name: the evaluation's folder; the test file's name without its ending where none is given.
         force: replace an existing evaluation of that name.
+        limit: score the first so many questions only; the warnings then say so.
 
     Returns:
         The metrics, also written as `metrics.json` beside `predictions.jsonl` and `report.md`.
@@ -51,6 +54,9 @@ def evaluate_run(path: Path, *, test: Path | None = None, name: str | None = Non
     _require_same_prompt(run, prompt_fingerprint(tokenizer, system=pattern.system, template_kwargs=pattern.chat_template_kwargs))
     rows = questions_to_score(run.recipe, read_rows(file, system=pattern.system), file)
     overlap, warnings = _check_overlap(run, rows)
+    if limit is not None and limit < len(rows):
+        warnings.append(f"Only the first {limit} of {len(rows)} held-out questions were asked.")
+        rows = rows[:limit]
     if run.record.get("rehearsal"):
         warnings.insert(0, "REHEARSAL on the tiny model: the way works; the figures and the verdict mean nothing.")
     trim_to = run.recipe.max_length if run.recipe.data.overlong == "trim_statutes" else None

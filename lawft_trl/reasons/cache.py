@@ -6,8 +6,9 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from lawft_trl.errors import InputError
 
@@ -59,7 +60,7 @@ class Response:
 class ResponseCache:
     """The responses of `responses.jsonl`; get one from `open_cache`."""
 
-    def __init__(self, responses: dict[str, Response], file: IO[bytes]):
+    def __init__(self, responses: dict[str, Response], file: FileIO):
         self._responses = responses
         self._file = file
 
@@ -68,8 +69,11 @@ class ResponseCache:
         return self._responses.get(key)
 
     def add(self, request: Request, response: Response) -> None:
-        """Keeps a response; it is in the file when this returns."""
-        self._responses[request.key] = response
+        """Keeps a response; it is in the file when this returns.
+
+        Raises:
+            InputError: when it cannot be written, e.g. on a full disk.
+        """
         record = {
             "key": request.key,
             "question": request.question,
@@ -78,8 +82,14 @@ class ResponseCache:
             "parameters": dict(request.parameters),
             "response": vars(response),
         }
-        self._file.write(json.dumps(record, ensure_ascii=False).encode() + b"\n")
-        self._file.flush()
+        line = json.dumps(record, ensure_ascii=False).encode() + b"\n"
+        try:
+            written = self._file.write(line)
+        except OSError as error:
+            raise InputError(f"{self._file.name}: cannot be written: {error.strerror}") from error
+        if written < len(line):  # a disk that fills up takes a part first
+            raise InputError(f"{self._file.name}: cannot be written: the disk is full")
+        self._responses[request.key] = response
 
 
 @contextlib.contextmanager
@@ -93,7 +103,7 @@ def open_cache(folder: Path) -> Iterator[ResponseCache]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "responses.jsonl"
-    with path.open("ab+") as file:
+    with path.open("ab+", buffering=0) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -68,7 +68,7 @@ def collect_reasons(
     with open_cache(cache) as responses:
         outcome = ask_teacher(asked, make_teacher(), responses, asking)
     if not outcome.samples and outcome.failed:
-        raise InputError(f"{where}: no question was answered", list(dict.fromkeys(outcome.failed.values())))
+        raise InputError(f"{where}: no question was answered; every request failed", list(dict.fromkeys(outcome.failed.values())))
     summary = {
         "file": str(file),
         "sha256": file_sha256(file),
@@ -88,8 +88,12 @@ def collect_reasons(
     if outcome.kept:
         out.parent.mkdir(parents=True, exist_ok=True)
         temporary = out.with_name(f".{out.name}.unfinished")
-        write_questions(temporary, outcome.kept)
-        write_json(summary_file(out), summary)
+        try:
+            write_questions(temporary, outcome.kept)
+            write_json(summary_file(out), summary)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
         temporary.replace(out)
     return summary
 

@@ -12,7 +12,7 @@ from lawft_trl.data.questions import Question
 from lawft_trl.errors import InputError
 from lawft_trl.reasons.cache import Request, Response, ResponseCache
 from lawft_trl.reasons.prices import Price
-from lawft_trl.reasons.verify import near_identical, parse_reasons, reasons_grams, reasons_problems
+from lawft_trl.reasons.verify import AcceptedReasons, parse_reasons, reasons_problems
 
 _FORM = """【理由の書き方】
 ・次の五行だけを書く。見出し、前置き、まとめ、箇条書きや太字の記号は付けない。
@@ -125,8 +125,7 @@ def ask_teacher(questions: Sequence[Question], teacher: Teacher, cache: Response
     Raises:
         InputError: when the teacher cannot be reached or does not count the tokens a limit needs.
     """
-    outcome, pending = Outcome(), list(questions)
-    accepted: list[tuple[str, frozenset[str]]] = []
+    outcome, pending, accepted = Outcome(), list(questions), AcceptedReasons()
     for sample in range(asking.samples):
         requests = {question.id: _request(question, asking, sample) for question in pending}
         missing = {request.key: request for request in requests.values() if cache.get(request.key) is None}
@@ -144,14 +143,14 @@ def ask_teacher(questions: Sequence[Question], teacher: Teacher, cache: Response
             outcome.samples += 1
             outcome.cached += request.key not in missing
             reasons, problems = judge(question, response)
-            twin = None if problems else near_identical(reasons, accepted)
+            twin = None if problems else accepted.near_identical(reasons)
             if twin is not None:
                 problems = [f"near-identical: but for letters and numbers the reasons are those of {twin}"]
             if problems:
                 outcome.rejected.update({problem.split(":")[0] for problem in problems})
                 rejected.append(question)
                 continue
-            accepted.append((question.id, reasons_grams(reasons)))
+            accepted.add(question.id, reasons)
             outcome.kept.append(replace(question, reasons=reasons))
             outcome.sample_of[question.id] = sample
         pending = rejected
@@ -199,15 +198,15 @@ def _send(
             if limited and None in (response.prompt_tokens, response.completion_tokens):
                 raise InputError(f"{asking.model}: the endpoint reports no token usage, so --max-tokens and --max-cost cannot be kept")
             passed += not judge(questions[request.question], response)[1]
-            outcome.stopped = outcome.stopped or limit_reached(outcome, asking)
+            outcome.stopped = outcome.stopped or _limit_reached(outcome, asking)
+            bar.set_postfix_str(f"kept {len(outcome.kept) + passed}, {_spent(outcome, asking.price)}", refresh=False)
             bar.update()
-            bar.set_postfix_str(f"kept {len(outcome.kept) + passed}, {spent(outcome, asking.price)}", refresh=False)
             return not outcome.stopped
 
         return teacher.send(missing.values(), keep)
 
 
-def limit_reached(outcome: Outcome, asking: Asking) -> str:
+def _limit_reached(outcome: Outcome, asking: Asking) -> str:
     """Which limit a run has reached, `""` if none."""
     tokens = outcome.prompt_tokens + outcome.completion_tokens
     if asking.max_tokens is not None and tokens >= asking.max_tokens:
@@ -217,7 +216,7 @@ def limit_reached(outcome: Outcome, asking: Asking) -> str:
     return ""
 
 
-def spent(outcome: Outcome, price: Price | None) -> str:
+def _spent(outcome: Outcome, price: Price | None) -> str:
     """Tokens and, where prices are known, money of this run."""
     text = f"{outcome.prompt_tokens:,} + {outcome.completion_tokens:,} tokens"
     if price is None:

@@ -3,10 +3,11 @@
 What is checked here can be decided from the text alone. Whether a reason is good law is not among it.
 """
 
+import math
 import re
 import unicodedata
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from lawft_trl.data.questions import LETTERS, Question, read_questions
@@ -22,7 +23,7 @@ _NGRAM = 5
 _NEAR_IDENTICAL = 0.9
 
 _OPEN, _CLOSE = "「『", "」』"
-_OTHER_QUOTES = re.compile(r'["“”„‟〝〞〟«»]')
+_OTHER_QUOTES = re.compile(r'["“”„‟‘’〝〞〟«»]')
 # A choice called by its letter, number or place; choices are shown in several orders, so that this would be wrong in most.
 _NAMED_CHOICE = re.compile(
     r"(?:選択肢|肢)(?:[(（]?[A-Za-d](?![A-Za-z])|[(（]?[1-4](?!\d)|[一二三四](?![つ個])|[アイウエ](?![ァ-ヶー]))"
@@ -60,11 +61,11 @@ def reasons_problems(question: Question, reasons: Mapping[str, str], statutes: S
         found, own_words, quotations = _read_quotations(reason, question, letter, statutes)
         found += [f"letter: {name!r} names a choice, and choices are shown in several orders" for name in _named(own_words, persons)]
         found += [f"article: {article_name(number)} is not in what is shown" for number in sorted(_articles(own_words) - articles)]
-        if len(plain(own_words)) + sum(map(len, quotations)) < _LEAST:
+        if len(_plain(own_words)) + sum(map(len, quotations)) < _LEAST:
             found.append(f"empty: {reason!r:.80} gives no reason")
         problems += [problem.replace(": ", f": {letter}: ", 1) for problem in found]
         quoted = quoted or any(_is_provision(text, statutes) for text in quotations)
-    counts = Counter(map(plain, written.values()))
+    counts = Counter(map(_plain, written.values()))
     problems += [f"repeated: {count} choices have the same reason {text!r:.80}" for text, count in counts.items() if count > 1]
     if statutes and not quoted:
         problems.append(f"no quotation: no reason quotes a provision in 「」, {QUOTATION} characters or more")
@@ -73,6 +74,7 @@ def reasons_problems(question: Question, reasons: Mapping[str, str], statutes: S
 
 def _read_quotations(reason: str, question: Question, letter: str, statutes: Sequence[str]) -> tuple[list[str], str, list[str]]:
     """Faults of the quotations of one reason, the reason without its quotations, and what stands in 「」, as compared."""
+    reason = unicodedata.normalize("NFKC", reason)  # ｢half-width brackets｣ quote as well
     spans, balanced = _quotations(reason)
     problems = [] if balanced else ["brackets: 「」 and 『』 are not closed in the order they were opened"]
     if _OTHER_QUOTES.search(reason):
@@ -127,39 +129,56 @@ def _articles(text: str) -> set[str]:
     return {article_number(name) for name in re.findall(ARTICLE, unicodedata.normalize("NFKC", text))}
 
 
-def plain(text: str) -> str:
+def _plain(text: str) -> str:
     """What NFKC makes of a text, without white space."""
     return "".join(unicodedata.normalize("NFKC", text).split())
 
 
 def _quotable(text: str) -> str:
     """The text as quotations are compared: a bracket within a quotation changes its shape, so shapes do not count."""
-    return plain(text).replace("『", "「").replace("』", "」")
+    return _plain(text).replace("『", "「").replace("』", "」")
 
 
-def near_identical(reasons: Mapping[str, str], accepted: Iterable[tuple[str, frozenset[str]]]) -> str | None:
-    """The id of the first accepted question whose reasons say nearly the same with other letters and numbers.
+class AcceptedReasons:
+    """The reasons accepted so far, to be searched for some that say the same with other letters and numbers."""
 
-    Args:
-        reasons: letter -> reason.
-        accepted: `(id, reasons_grams(...))` of the questions accepted so far.
+    def __init__(self):
+        self._ids: list[str] = []
+        self._grams: list[frozenset[str]] = []
+        self._index: defaultdict[str, list[int]] = defaultdict(list)
+
+    def add(self, question: str, reasons: Mapping[str, str]) -> None:
+        """Accepts the reasons of the question with this id."""
+        grams = reasons_grams(reasons)
+        for gram in _prefix(grams):
+            self._index[gram].append(len(self._ids))
+        self._ids.append(question)
+        self._grams.append(grams)
+
+    def near_identical(self, reasons: Mapping[str, str]) -> str | None:
+        """The id of the first question accepted with nearly these reasons: Jaccard index of the runs at least 0.9."""
+        mine = reasons_grams(reasons)
+        for position in sorted({position for gram in _prefix(mine) for position in self._index.get(gram, ())}):
+            other = self._grams[position]
+            common = len(mine & other)
+            if common >= _NEAR_IDENTICAL * (len(mine) + len(other) - common):
+                return self._ids[position]
+        return None
+
+
+def _prefix(grams: frozenset[str]) -> list[str]:
+    """So many runs, in one order for all texts, that two sets which are near-identical share at least one of them.
+
+    The prefix filter of Chaudhuri, Ganti and Kaushik (2006). Runs of kanji come first, being rarer than runs of kana.
     """
-    mine = reasons_grams(reasons)
-    for other_id, other in accepted:
-        fewer, more = sorted((len(mine), len(other)))
-        if fewer < _NEAR_IDENTICAL * more:
-            continue
-        common = len(mine & other)
-        if common >= _NEAR_IDENTICAL * (len(mine) + len(other) - common):  # Jaccard index
-            return other_id
-    return None
+    return sorted(grams, reverse=True)[: len(grams) - math.ceil(_NEAR_IDENTICAL * len(grams)) + 1]
 
 
 def reasons_grams(reasons: Mapping[str, str]) -> frozenset[str]:
     """The runs of five characters in the reasons, with every number and Latin word masked; the order of the choices does not count."""
     grams = set()
     for reason in reasons.values():
-        text = _NUMBERS.sub("#", plain(reason))
+        text = _NUMBERS.sub("#", _plain(reason))
         grams |= {text[start : start + _NGRAM] for start in range(max(1, len(text) - _NGRAM + 1))}
     return frozenset(grams)
 
@@ -201,16 +220,17 @@ def file_problems(path: Path) -> tuple[int, list[str]]:
         InputError: when the file cannot be read as questions, or none has reasons.
     """
     questions = read_questions(path)
-    problems, accepted = [], []
+    problems, checked, accepted = [], 0, AcceptedReasons()
     for (number, _), question in zip(read_jsonl(path), questions, strict=True):
         if not question.reasons:
             continue
         faults = reasons_problems(question, question.reasons, question.statutes)
-        twin = near_identical(question.reasons, accepted)
+        twin = accepted.near_identical(question.reasons)
         if twin is not None:
             faults.append(f"near-identical: but for letters and numbers the reasons are those of {twin}")
-        accepted.append((question.id, reasons_grams(question.reasons)))
+        accepted.add(question.id, question.reasons)
+        checked += 1
         problems += [f"{path}:{number}: {question.id}: {fault}" for fault in faults]
-    if not accepted:
+    if not checked:
         raise InputError(f"{path}: none of the {len(questions)} questions has `reasons`; there is nothing to verify")
-    return len(accepted), problems
+    return checked, problems

@@ -1,5 +1,6 @@
 """BM25 by bm25s: scores are computed when the index is built, and the index is mapped, not loaded, when it is searched."""
 
+import sys
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ def write_bm25(documents: Iterable[list[str]], folder: Path, *, k1: float, b: fl
 
     bm25s takes any sequence of sequences of ids that it may pass over three times. Lists of Python integers take
     62 bytes a token; here the ids wait in a file and come back one document at a time, so that only what bm25s itself
-    allocates (about 36 bytes for each distinct token of each document) is in memory.
+    allocates (about 20 bytes for each distinct token of each document, scripts/bench_retrieval.py) is in memory.
     """
     import bm25s
 
@@ -26,7 +27,7 @@ def write_bm25(documents: Iterable[list[str]], folder: Path, *, k1: float, b: fl
             lengths.append(len(ids))
     index = bm25s.BM25(method="lucene", k1=k1, b=b, backend="numpy", csc_backend="scipy")
     corpus = SimpleNamespace(ids=_Spooled(spool, lengths), vocab=vocabulary)
-    index.index(corpus, show_progress=len(lengths) > 50_000)
+    index.index(corpus, show_progress=len(lengths) > 50_000 and sys.stderr.isatty())
     spool.unlink()
     index.save(folder, show_progress=False)
     return f"bm25s {bm25s.__version__}"

@@ -9,6 +9,7 @@ NUMERAL = r"(?:[0-9０-９]++|[〇一二三四五六七八九十百千]++)"
 # 第N条, 第N条のM. 「第二条の一部を改正」 and 「第五条の二人」 name no branch number.
 ARTICLE = rf"第\s*{NUMERAL}\s*条(?:\s*の\s*{NUMERAL}(?!\s*[部つ人者年月日種]))*"
 PARAGRAPH = rf"第\s*{NUMERAL}\s*項"
+ITEM = rf"第\s*{NUMERAL}\s*号(?:の\s*{NUMERAL})*"
 
 _AND = r"(?:、|,|・|と|から|及び|並びに|又は|若しくは|または|および|もしくは)"
 _WHERE = rf"(?:第{NUMERAL}号(?:の{NUMERAL})?)?(?:本文|ただし書|前段|後段|各号列記以外の部分|各号)?"
@@ -102,6 +103,12 @@ def paragraph_number(name: str) -> str:
     """`"第１項"` and `"第一項"` -> `"1"`; `""` when the text is not exactly one paragraph's name."""
     name = unicodedata.normalize("NFKC", name).strip()
     return _numbers(name)[0] if re.fullmatch(PARAGRAPH, name) else ""
+
+
+def item_number(name: str) -> str:
+    """`"第２号の三"` -> `"2_3"`; `""` when the text is not exactly one numbered item's name."""
+    name = unicodedata.normalize("NFKC", name).strip()
+    return "_".join(_numbers(name)) if re.fullmatch(ITEM, name) else ""
 
 
 def _numbers(text: str) -> list[str]:

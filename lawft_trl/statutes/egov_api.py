@@ -4,6 +4,7 @@ The interface: https://laws.e-gov.go.jp/api/2/swagger-ui/ (no key; 公共デー�
 `GET /law_data/{law_id}` gives the full text of one.
 """
 
+import contextlib
 import difflib
 import hashlib
 import io
@@ -14,6 +15,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
+
+from tqdm.auto import tqdm
 
 from lawft_trl import __version__
 from lawft_trl.errors import InputError
@@ -91,9 +94,7 @@ def fetch_laws(
         InputError: with every law that is unknown, ambiguous or could not be fetched. The others are in `folder`.
     """
     import httpx
-    from tqdm.auto import tqdm
 
-    folder.mkdir(parents=True, exist_ok=True)
     headers = {"User-Agent": f"lawft-trl/{__version__}", "Accept-Encoding": "gzip"}
     limits = httpx.Limits(max_connections=1)
     failures = 0
@@ -110,11 +111,11 @@ def fetch_laws(
             try:
                 text = ask(f"/law_data/{law_id}", _text_parameters(as_of))
                 read_answer(text, where=law_id, as_of=as_of, law_id=law_id)
-                write_text(path, text)
             except (httpx.HTTPError, InputError) as error:
                 problems.append(f"{law_id}: {describe(error)}" if isinstance(error, httpx.HTTPError) else str(error))
                 failures = failures + 1 if may_pass(error) else 0
             else:
+                _keep(path, text)
                 failures = 0
             if failures == _GIVE_UP_AFTER:
                 problems.append(f"stopped after {failures} failures in a row; the rest was not asked for")
@@ -129,9 +130,9 @@ def fetch_laws(
     return files, skipped
 
 
-def _passages(files: Iterable[Path], as_of: date, tally: dict[str, list[str]]) -> Iterator[Passage]:
+def _passages(files: Sequence[Path], as_of: date, tally: dict[str, list[str]]) -> Iterator[Passage]:
     """The passages of kept answers, law by law; what cannot be used is noted in the tally."""
-    for path in files:
+    for path in tqdm(files, unit="law", delay=3, desc="corpus"):
         answer = read_answer(path.read_text(encoding="utf-8"), where=f"{path} (delete it to fetch it again)", as_of=as_of)
         if answer.not_in_force:
             tally["skipped"].append(f"{answer.law} ({answer.law_id}): {answer.not_in_force}")
@@ -146,6 +147,16 @@ def _passages(files: Iterable[Path], as_of: date, tally: dict[str, list[str]]) -
         if not passages:
             tally["laws_without_text"].append(f"{answer.law} ({answer.law_id})")
         yield from passages
+
+
+def _keep(path: Path, text: str) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, text)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            path.with_name(f".{path.name}.unfinished").unlink()
+        raise InputError(f"{path}: cannot be written: {error.strerror}", ["make room, or give another --cache"]) from None
 
 
 def _answer_path(folder: Path, law_id: str, as_of: date) -> Path:
@@ -228,7 +239,7 @@ def _list_laws(query: Mapping[str, str], ask: Ask, folder: Path, as_of: date) ->
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise InputError(f"{asked}: not a list of laws ({error!r}); it begins with {text.strip()[:60]!r}") from None
         if not kept:
-            write_text(path, text)
+            _keep(path, text)
         yield from rows
         if not following:
             return

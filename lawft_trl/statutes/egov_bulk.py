@@ -258,6 +258,8 @@ def _open_zip(path: Path) -> zipfile.ZipFile:
 
 def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
     """A file of the zip; its checksum is compared. Every way in which it can be unusable is an `InputError`."""
+    if info.flag_bits & 1:
+        raise InputError(f"{info.filename}: encrypted")
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise InputError(f"{info.filename}: packed by method {info.compress_type}, which e-Gov does not use")
     if info.file_size > _MAX_BYTES:
@@ -266,7 +268,7 @@ def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
         raise InputError(f"{info.filename}: unpacks to {info.file_size:,} bytes, {_MAX_RATIO} times its size or more, as no text does")
     try:
         return archive.read(info)
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:  # RuntimeError: encrypted
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
         raise InputError(f"{info.filename}: cannot be unpacked: {error}") from None
 
 

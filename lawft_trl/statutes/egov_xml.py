@@ -1,11 +1,12 @@
 """Passages from one law in e-Gov's XML (XMLSchemaForJapaneseLaw, version 3; schema: https://laws.e-gov.go.jp/docs).
 
 How the text is laid out: sentences run on, ただし書 included; items and what is below them stand one a line, `一　…`;
-columns are joined by a full-width space; a table is one line a row, cells joined by `｜`. Readings (ルビ) and figures are
-dropped. Not taken: table of contents, enacting words, appended tables and forms (別表, 様式), articles quoted in amending
-provisions, and whatever is marked as deleted or hidden or reads 削除.
+columns are joined by a full-width space; a table is one line a row, cells joined by `｜`; an appended table is a provision
+of its own, 別表第一. Readings (ルビ) and figures are dropped. Not taken: table of contents, enacting words, forms (様式),
+articles quoted in amending provisions, and whatever is marked as deleted or hidden or reads 削除.
 """
 
+import functools
 import re
 from collections import defaultdict
 from collections.abc import Iterator
@@ -85,7 +86,8 @@ def read_law(
             raise InputError(f"{source}: the law has neither a title (LawTitle) nor a number (LawNum)")
         pieces = defaultdict(list)
         for provision, element in _provisions(body, amending_supplements):
-            for article, paragraph, caption, text in _paragraphs(element, max_chars):
+            related = _child_text(element, "RelatedArticleNum")  # of an appended table: （第二条関係）
+            for article, paragraph, caption, text in _paragraphs(element, max_chars, caption=related):
                 pieces[provision, article, paragraph].append((caption, text))
     except RecursionError:
         raise InputError(f"{source}: elements are nested more deeply than in any law") from None
@@ -131,6 +133,8 @@ def _provisions(body: Element, amending_supplements: bool) -> Iterator[tuple[str
             yield MAIN, element
         elif element.tag == "Preamble":
             yield "前文", element
+        elif element.tag == "AppdxTable":
+            yield _child_text(element, "AppdxTableTitle") or "別表", element
         elif element.tag == "SupplProvision":
             number = element.get("AmendLawNum")
             if number is None and element.get("Type") != "Amend":
@@ -144,7 +148,7 @@ def _paragraphs(element: Element, max_chars: int, article: str = "", caption: st
     found = [child for child in element if child.tag == "Paragraph"]
     alone = len(found) == 1 and not _child_text(found[0], "ParagraphNum") and found[0].get("Num", "1") == "1"
     for child in element:
-        if _is_dropped(child) or re.fullmatch(r"\w*(Title|Label|Caption)|SupplProvisionAppdx\w*", child.tag):
+        if _is_dropped(child) or re.fullmatch(r"\w*(Title|Label|Caption)|SupplProvisionAppdx\w*|RelatedArticleNum", child.tag):
             continue
         if child.tag == "Article" and element.tag != "Article":
             number = child.get("Num") or _child_text(child, "ArticleTitle")
@@ -163,7 +167,7 @@ def _paragraphs(element: Element, max_chars: int, article: str = "", caption: st
 
 def _is_wrapper(element: Element) -> bool:
     """Whether an element that is not known to us holds provisions, so that it is to be entered like a division."""
-    return not _BLOCK.fullmatch(element.tag) and any(element.find(f".//{tag}") is not None for tag in ("Article", "Paragraph"))
+    return not _fits(_BLOCK, element.tag) and any(element.find(f".//{tag}") is not None for tag in ("Article", "Paragraph"))
 
 
 def _paragraph_number(paragraph: Element, siblings: list[Element]) -> str:
@@ -184,12 +188,17 @@ def _is_dropped(element: Element) -> bool:
     return element.tag in _DROPPED or any(element.get(mark) in ("true", "1") for mark in ("Delete", "Hide"))
 
 
+@functools.lru_cache(1000)  # a law has a few dozen tags, a hundred thousand times
+def _fits(kind: re.Pattern[str], tag: str) -> bool:
+    return kind.fullmatch(tag) is not None
+
+
 def _parts(element: Element, running: bool = False) -> list[str | Element]:
     """The content in its order: runs of text, and between them the elements that start a line of their own.
 
     `running` when the element stands in a sentence or the like, so that one not known to us runs on too.
     """
-    running = running or bool(_RUN.fullmatch(element.tag))
+    running = running or _fits(_RUN, element.tag)
     parts: list[str | Element] = [_unindented(element.text)]
 
     def run_on(text: str) -> None:
@@ -202,22 +211,23 @@ def _parts(element: Element, running: bool = False) -> list[str | Element]:
     for child in element:
         if _is_dropped(child):
             pass
-        elif _BLOCK.fullmatch(child.tag) or not (running or _RUN.fullmatch(child.tag)):
+        elif _fits(_BLOCK, child.tag) or not (running or _fits(_RUN, child.tag)):
             parts.append(child)
         else:
             first, *rest = _parts(child, running=True)
             apart = (headed or child.tag == "Column") and isinstance(parts[-1], str) and parts[-1]
             run_on("　" + first if apart else first)
             parts += rest
-            headed = bool(re.fullmatch(r"\w+(Title|Label|Num)", child.tag)) and bool(first)
+            headed = bool(first) and child.tag.endswith(("Title", "Label", "Num"))
         run_on(_unindented(child.tail))
     return parts
 
 
 def _unindented(text: str | None) -> str:
     """Text without the line breaks and the indentation that only lay out the XML."""
-    text = re.sub(r"\s*\n\s*", "", text or "")
-    return text if text.strip(" \t\r") else ""
+    if not text or not text.strip(" \t\r\n"):
+        return ""
+    return re.sub(r"\s*\n\s*", "", text) if "\n" in text else text
 
 
 def _text(element: Element) -> str:

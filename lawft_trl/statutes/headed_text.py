@@ -6,17 +6,15 @@ import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from difflib import SequenceMatcher
 from pathlib import Path
 
 from lawft_trl.errors import InputError
-from lawft_trl.statutes.citations import ARTICLE, article_number, paragraph_number, parse_number, title_key
+from lawft_trl.statutes.citations import ARTICLE, article_number, item_number, paragraph_number, title_key
+from lawft_trl.statutes.excerpts import HEADING, merge_excerpts
 from lawft_trl.statutes.passages import MAIN, Passage, sort_key
 from lawft_trl.text_files import read_text
 
-_HEADING = re.compile(r"(#+)\s+(.*)")
 _CAPTIONED = re.compile(rf"({ARTICLE})\s*(?:\((.*)\))?")
-_ITEM = re.compile(r"第\s*(\S+?)\s*号(?:の\s*(\S+))?")
 # An answer belongs to its question: `(答)`, `A9`, `A2-1`.
 _ANSWER = re.compile(r"\(?答\)?|A\d*(?:-\d+)*")
 # The title of a law under a heading meant for articles; 「第1章 金融商品取引法」 is a chapter about one.
@@ -24,16 +22,6 @@ _LAW_TITLE = re.compile(r"(?!第\s*\S+\s*[編章節款条])\S*(?:法律|法|政�
 _PLAIN_ARTICLE = re.compile(rf"({ARTICLE})\s*(?:[（(]([^）)]*)[）)])?(?:\s+|$)(.*)")
 _SUPPLEMENTARY = re.compile(r"附\s*則\s*(?:[（(](.*?)[）)])?\s*(.*)")  # 附則（平成一一年法律第一五一号）第1条
 _PART_OF_LAW = re.compile(r"第\s*\S+?\s*[編章節款目](?:の\S+)?(?:\s.*[^。])?")
-_IROHA = "イロハニホヘトチリヌルヲワカヨタレソツネナラムウヰノオクヤマケフコエテアサキユメミシヱヒモセス"
-
-
-@dataclass
-class _Block:
-    """A heading with the lines under it and the deeper headings under those."""
-
-    heading: str
-    lines: list[str] = field(default_factory=list)
-    below: list["_Block"] = field(default_factory=list)
 
 
 def read_headed(
@@ -58,7 +46,7 @@ def read_headed(
     """
     law = law or Path(source).stem
     lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
-    headed = any(_HEADING.match(line) for line in lines)
+    headed = any(HEADING.match(line) for line in lines)
     pieces = _headed_pieces(lines, law) if headed else _plain_pieces(lines, law)
     ids = {title_key(title): law_id for title, law_id in (law_ids or {}).items()}
     found = [
@@ -146,29 +134,6 @@ def read_law_ids(path: Path) -> dict[str, str]:
     return {title: match[1] for title, match in found if match}
 
 
-def merge_excerpts(passages: Iterable[Passage]) -> list[Passage]:
-    """Passages with one key become one whose text holds every distinct block of them once, items in their order.
-
-    Returns:
-        In the order of first appearance.
-    """
-    by_key: dict[str, list[Passage]] = {}
-    passages = list(passages)
-    divided = {passage.article_key for passage in passages if passage.article[:1].isdecimal() and passage.paragraph.isdecimal()}
-    for passage in passages:
-        if not passage.paragraph and passage.article_key in divided:  # the first paragraph has no number in the statute
-            passage = replace(passage, paragraph="1")
-        by_key.setdefault(passage.key, []).append(passage)
-    merged = []
-    for excerpts in by_key.values():
-        text = excerpts[0].text
-        if any(other.text != text for other in excerpts):
-            text = _merge_texts([excerpt.text for excerpt in excerpts])
-        caption = next((excerpt.caption for excerpt in excerpts if excerpt.caption), "")
-        merged.append(replace(excerpts[0], text=text, caption=caption))
-    return merged
-
-
 @dataclass
 class _Piece:
     """The lines that stand at one place of a text."""
@@ -185,7 +150,7 @@ class _Piece:
 def _headed_pieces(lines: Sequence[str], law: str) -> list[_Piece]:
     pieces = [_Piece(law)]
     for line in lines:
-        here, match = pieces[-1], _HEADING.match(line)
+        here, match = pieces[-1], HEADING.match(line)
         if not match:
             here.lines.append(line)
             continue
@@ -200,14 +165,17 @@ def _headed_pieces(lines: Sequence[str], law: str) -> list[_Piece]:
             pieces.append(_Piece(here.law, _supplementary(supplementary[1])))
         elif paragraph_number(name):
             pieces.append(replace(here, paragraph=paragraph_number(name), lines=[]))
-        elif item := _ITEM.fullmatch(name):
-            here.lines.append(f"##### {_item_name(item) or name}")
+        elif item_number(name):
+            first, *branch = item_number(name).split("_")
+            here.lines.append(f"##### 第{first}号" + "".join(f"の{number}" for number in branch))
         elif depth >= 5 or _ANSWER.fullmatch(name):
             here.lines.append(f"##### {written}" if depth < 5 else f"{match[1]} {written}")
+        elif depth <= 2 and _PART_OF_LAW.fullmatch(written):
+            pieces.append(_Piece(here.law, here.provision))
         elif depth <= 2 or (depth == 3 and _LAW_TITLE.fullmatch(name)):
             pieces.append(_Piece(written))
         elif depth == 3:
-            pieces.append(_Piece(here.law, here.provision, name))
+            pieces.append(_Piece(here.law, article=name))
         else:
             pieces.append(replace(here, paragraph=name, lines=[]))
     return pieces
@@ -245,77 +213,3 @@ def _plain_pieces(lines: Sequence[str], law: str) -> list[_Piece]:
 def _supplementary(amendment: str | None) -> str:
     """The provision that the heading 附則 begins, `"suppl:平成一一年法律第一五一号"` where it names the amending law."""
     return f"suppl:{amendment}" if amendment else "suppl"
-
-
-def _item_name(item: re.Match[str]) -> str:
-    """`第１号`, `第一号`, `第2号の3` -> `第1号`, `第2号の3`; `""` for 第イ号."""
-    try:
-        branch = f"の{parse_number(item[2])}" if item[2] else ""
-        return f"第{parse_number(item[1])}号{branch}"
-    except ValueError:
-        return ""
-
-
-def _merge_texts(texts: Iterable[str]) -> str:
-    """Excerpts of one paragraph put together: every lead sentence and item once, items in the order of their numbers."""
-    whole = _Block("")
-    for text in texts:
-        _merge_blocks(whole, _read_blocks(text))
-    return "\n".join(_block_lines(whole)).strip()
-
-
-def _read_blocks(text: str) -> _Block:
-    """The tree of a text's headings; the root is what stands before the first."""
-    root = _Block("")
-    path = [(0, root)]  # the headings above the line: how deep each is, and its block
-    for line in text.split("\n"):
-        if match := _HEADING.match(line):
-            while path[-1][0] >= len(match[1]):
-                path.pop()
-            block = _Block(line)
-            path[-1][1].below.append(block)
-            path.append((len(match[1]), block))
-        else:
-            path[-1][1].lines.append(line)
-    return root
-
-
-def _merge_blocks(whole: _Block, other: _Block) -> None:
-    """Adds what `whole` lacks; of a line and an excerpt or a miscopied form of it the longer one stays."""
-    known = list(enumerate(whole.lines))
-    for line in other.lines:
-        same = next((position for position, there in known if line in there or _nearly_same(there, line)), None)
-        if same is None:
-            whole.lines.append(line)
-        else:
-            whole.lines[same] = max(whole.lines[same], line, key=len)
-    for block in other.below:
-        same_block = next((there for there in whole.below if there.heading == block.heading), None)
-        if same_block is None:
-            whole.below.append(block)
-        else:
-            _merge_blocks(same_block, block)
-
-
-def _nearly_same(one: str, other: str) -> bool:
-    """Whether one line is an excerpt of the other, or two long ones that begin alike differ by a slip of the pen."""
-    if one and one in other:
-        return True
-    long = min(len(one), len(other)) >= 40 and one[:4] == other[:4]
-    return long and SequenceMatcher(None, one, other, autojunk=False).ratio() > 0.9
-
-
-def _block_lines(block: _Block) -> list[str]:
-    below = block.below
-    if all(_place(part) for part in below):
-        below = sorted(below, key=_place)
-    return [*([block.heading] if block.heading else []), *block.lines, *(line for part in below for line in _block_lines(part))]
-
-
-def _place(block: _Block) -> tuple[int, ...]:
-    """Where an item stands among its neighbours, `()` where its heading does not say: 第2号の3 is (2, 3), イ is (1,)."""
-    name = block.heading.lstrip("# ")
-    if name in set(_IROHA):
-        return (_IROHA.index(name) + 1,)
-    item = _ITEM.fullmatch(name)
-    return tuple(parse_number(number) for number in item.groups() if number) if item and _item_name(item) else ()

@@ -111,9 +111,9 @@ class Tables:
     def _note_law(self, passage: Passage) -> None:
         law = self.laws.setdefault(title_key(passage.law), {"aliases": [], "parent": _act_of(passage.law)})
         law["aliases"] += [alias for alias in passage.aliases if alias not in law["aliases"]]
-        defined = re.search(r"([^\s、。「」()（）]+法(?:律)?)[（(][^（）()]*以下(?:単に)?「法」という", passage.text)
-        if defined and not law["parent"]:
-            law["parent"] = title_key(defined[1])
+        if not law["parent"] and "「法」という" in passage.text:
+            defined = re.search(r"([^\s、。「」()（）]+法(?:律)?)[（(][^（）()]*以下(?:単に)?「法」という", passage.text)
+            law["parent"] = title_key(defined[1]) if defined else ""
         if law["parent"]:
             for act, article, _ in find_citations(passage.text, {}, parent=law["parent"]):
                 self.cited.append(key_hash(article_key(act, article)))

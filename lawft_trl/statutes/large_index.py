@@ -18,10 +18,12 @@ def write_tantivy(documents: Iterable[list[str]], folder: Path) -> str:
     folder.mkdir()
     index = tantivy.Index(_schema(tantivy), path=str(folder))
     writer = index.writer(_WRITER_BYTES, 1)  # one thread: the same segments each time
-    for number, tokens in enumerate(documents):
-        writer.add_document(tantivy.Document(number=number, text=" ".join(tokens)))
-    writer.commit()
-    writer.wait_merging_threads()
+    try:
+        for number, tokens in enumerate(documents):
+            writer.add_document(tantivy.Document(number=number, text=" ".join(tokens)))
+        writer.commit()
+    finally:
+        writer.wait_merging_threads()  # its threads must not write into a folder that is being taken away
     return f"tantivy {importlib.metadata.version('tantivy')}"
 
 

@@ -4,7 +4,6 @@ A corpus folder holds `passages.jsonl` (one passage a line, sorted by law, provi
 `manifest.json` (kind, as-of date, counts, sources, what was skipped, SHA-256) and `ATTRIBUTION.txt`.
 """
 
-import dataclasses
 import json
 import re
 import unicodedata
@@ -152,7 +151,7 @@ def write_corpus(
                     continue
                 texts[key] = text
                 laws.add(passage.law_id)
-                file.write(json.dumps(dataclasses.asdict(passage), ensure_ascii=False) + "\n")
+                file.write(json.dumps(vars(passage), ensure_ascii=False) + "\n")
         skipped = [*sources.get("skipped", []), *conflicts]
         if not texts:
             raise InputError(f"{out}: no passage was found in what was read; nothing was written", skipped)

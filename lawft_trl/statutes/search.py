@@ -21,7 +21,7 @@ from lawft_trl.text_files import file_sha256, read_text
 _DELEGATES = re.compile(r"(政令|[府省]令|規則)で(?:特に)?定め")
 LEFT_OUT = "（略）"
 ENGINES = ("auto", "bm25s", "tantivy")
-LARGE = 500_000  # passages up to which bm25s builds within 4 GiB (scripts/bench_retrieval.py)
+LARGE = 500_000  # passages above which tantivy is not only smaller but faster too (scripts/bench_retrieval.py)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,7 @@ class Hit:
     Attributes:
         article_key: `Passage.article_key`.
         rank: from 1.
-        score: BM25 score of its best passage, 0.0 where none of the query's tokens stands in it.
+        score: BM25 score of its best passage, 0.0 where that is not among the best few hundred of the corpus.
         passages: what is shown of it, in the order of the article.
         text: the passages as a prompt shows them, under their headings.
         via: `"citation"` (the query names the article), `"bm25"`, or `"hop"` (an article found first refers to it).
@@ -88,44 +88,27 @@ class Index:
 
         show = _Shown(set(tokens), max_chars)
         hits: list[Hit] = []
-        for via, numbers in (("citation", in_order(cited)), ("bm25", [number for number in articles if number not in cited])):
-            for number in numbers:
-                if len(hits) == k:
-                    break
-                hits += self._hit(number, via, articles, scores, cited.get(number, set()), show)
-        if hops:
-            for number in in_order(self._neighbours(hits)):
-                if len(hits) >= 2 * k:
-                    break
-                hits += self._hit(number, "hop", articles, scores, set(), show)
-        return [dataclasses.replace(hit, rank=rank) for rank, hit in enumerate(hits, start=1)]
 
-    def _hit(
-        self, number: int, via: str, articles: dict[int, float], scores: dict[int, float], paragraphs: set[str], show: "_Shown"
-    ) -> list[Hit]:
-        """The hit, or nothing when all of its text is shown already."""
-        first, end = self._bounds(number)
-        passages = [self._passage(position) for position in range(first, end)]
-        named = [float(passage.paragraph in paragraphs) for passage in passages]
-        ranking = [(is_named, scores.get(first + place, 0.0)) for place, is_named in enumerate(named)]
-        shown = show.choose(passages, ranking)
-        if not shown:
-            return []
-        return [
-            Hit(
-                article_key=passages[0].article_key,
-                rank=0,
-                score=articles.get(number, 0.0),
-                passages=tuple(shown),
-                text=show_article(shown),
-                via=via,
-            )
-        ]
+        def add(via: str, numbers: Iterable[int], limit: int) -> None:
+            for number in numbers:
+                if len(hits) == limit:
+                    return
+                first, end = self._bounds(number)
+                passages = [self._passage(position) for position in range(first, end)]
+                named = [passage.paragraph in cited.get(number, ()) for passage in passages]
+                ranking = [(is_named, scores.get(first + place, 0.0)) for place, is_named in enumerate(named)]
+                if shown := show.choose(passages, ranking):
+                    key, text, score = passages[0].article_key, show_article(shown), articles.get(number, 0.0)
+                    hits.append(Hit(article_key=key, rank=len(hits) + 1, score=score, passages=tuple(shown), text=text, via=via))
+
+        add("citation", in_order(cited), k)
+        add("bm25", (number for number in articles if number not in cited), k)
+        if hops:
+            add("hop", in_order(self._neighbours(hits)), len(hits) + k)
+        return hits
 
     def _neighbours(self, hits: Sequence[Hit]) -> set[int]:
         """Articles that the shown passages refer to, and those of orders and rules that carry them out."""
-        import numpy as np
-
         found: set[int] = set()
         for passage in (passage for hit in hits for passage in hit.passages):
             law = title_key(passage.law)
@@ -134,21 +117,14 @@ class Index:
                 found.update(self._articles(article_key(act, article)))
             orders = set(_DELEGATES.findall(passage.text))
             if orders and passage.article:
-                key = np.uint64(key_hash(passage.article_key))
-                first, end = np.searchsorted(self._citations[:, 0], [key, key + np.uint64(1)])
-                for number in map(int, self._citations[first:end, 1]):
+                for number in map(int, self._citations[_run(self._citations[:, 0], key_hash(passage.article_key)), 1]):
                     if ("政令" in orders) if self._first(number).law.endswith("施行令") else (orders != {"政令"}):
                         found.add(number)
-        shown = {hit.article_key for hit in hits}
-        return {number for number in found if self._first(number).article_key not in shown}
+        return found
 
     def _articles(self, key: str) -> list[int]:
         """Numbers of the articles with a key; more than one where two laws have the same title."""
-        import numpy as np
-
-        wanted = np.uint64(key_hash(key))
-        first, end = np.searchsorted(self._hashes, wanted), np.searchsorted(self._hashes, wanted, side="right")
-        return sorted(map(int, self._by_hash[first:end]))
+        return sorted(map(int, self._by_hash[_run(self._hashes, key_hash(key))]))
 
     def _article_of(self, passage_number: int) -> int:
         import numpy as np
@@ -223,11 +199,19 @@ def open_index(corpus: Path) -> Index:
 _TABLES = ("offsets", "article_starts", "article_hashes", "articles_by_hash", "citations")
 
 
+def _run(ordered: Any, value: int) -> slice:
+    """Where a value stands in an array of 64-bit hashes in ascending order."""
+    import numpy as np
+
+    return slice(*(int(np.searchsorted(ordered, np.uint64(value), side=side)) for side in ("left", "right")))
+
+
 class _Shown:
-    """Chooses what is shown of each article, so that it fits and no passage's text is shown twice."""
+    """Chooses what is shown of each article, so that it fits and no article and no passage's text is shown twice."""
 
     def __init__(self, tokens: set[str], max_chars: int) -> None:
         self.tokens, self.max_chars = tokens, max_chars
+        self.articles: set[str] = set()
         self.texts: set[str] = set()
 
     def choose(self, passages: Sequence[Passage], ranking: Sequence[tuple[float, float]]) -> list[Passage]:
@@ -243,8 +227,9 @@ class _Shown:
             if text not in self.texts:
                 fresh.setdefault(text, place)
         places = list(fresh.values())
-        if not places:
+        if not places or passages[0].article_key in self.articles:
             return []
+        self.articles.add(passages[0].article_key)
         chosen = {place: passages[place] for place in places}
         if len(show_article(list(chosen.values()))) > self.max_chars:
             first, *others = sorted(places, key=lambda place: (ranking[place], -place), reverse=True)

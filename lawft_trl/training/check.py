@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,9 @@ from rich.table import Table
 from rich.text import Text
 
 from lawft_trl.data.chat import end_of_turn
+from lawft_trl.data.data_files import benchmark_rows
+from lawft_trl.data.doctor import examine
+from lawft_trl.data.findings import Finding
 from lawft_trl.data.questions import LETTERS
 from lawft_trl.data.rows import Row
 from lawft_trl.library_fields import UNKNOWN
@@ -58,6 +61,27 @@ def check_recipe(recipe: Recipe) -> Checked:
     require_scorable(recipe, rows["test"], tokenizer)
     turn_end = end_of_turn(tokenizer, recipe.pattern.chat_template_kwargs)
     return Checked(recipe=recipe, rows=rows, encoded=encoded, overlap=overlap, turn_end=turn_end, tokenizer=tokenizer)
+
+
+def examine_recipe(
+    recipe: Recipe, rows: Mapping[str, Sequence[Row]], against: Mapping[str, Sequence[Row]], *, max_output: int
+) -> list[Finding]:
+    """What the data doctor finds in the rows that the recipe trains on.
+
+    Args:
+        recipe: the resolved recipe.
+        rows: role -> rows, as `read_roles` gives them.
+        against: name -> rows of further evaluation sets. Against the recipe's own dev and test rows `check_recipe`
+            compares, and refuses.
+        max_output: characters from which an output counts as long.
+    """
+    benchmark = benchmark_rows({**against, "dev": rows["dev"], "test": rows["test"]})
+    return examine(rows["train"], evaluation=against, benchmark=benchmark, max_output=max_output)
+
+
+def trained_tokens(checked: Checked) -> tuple[int, float]:
+    """The tokens of one epoch, and the epochs."""
+    return sum(len(item.input_ids) for item in checked.encoded), float(checked.recipe.training("num_train_epochs"))
 
 
 def print_check(checked: Checked, console: Console, *, processes: int = 1) -> None:

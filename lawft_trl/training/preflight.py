@@ -45,6 +45,9 @@ REHEARSAL = {
 }
 
 
+REHEARSED_QUESTIONS = 8  # scored at the end of a rehearsal, whose figures mean nothing
+
+
 def data_files(recipe: Recipe) -> dict[str, list[Path]]:
     """Role (`train`, `dev`, `test`) -> the files the recipe names for it.
 

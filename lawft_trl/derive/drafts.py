@@ -1,0 +1,130 @@
+"""Drafts of questions, and the neighbouring articles they are drafted from."""
+
+import random
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lawft_trl.derive.changes import Change, Corpus, changes_of, is_implied, show
+from lawft_trl.derive.elements import KINDS, Element
+from lawft_trl.derive.statements import Statement, read_statements
+from lawft_trl.statutes.passages import Passage
+
+LONGEST_CHOICE = 220
+LONGEST_QUESTION = 340
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A question before its letters are dealt.
+
+    Attributes:
+        form: which of the forms.
+        kind: the kind of element it turns on.
+        source: key of the statement or list it is mainly about, for counting.
+        question: what is asked.
+        choices: four `(text, reason)`, the right one first.
+        shown: the paragraphs to show.
+        decides: the paragraphs that decide.
+    """
+
+    form: str
+    kind: str
+    source: str
+    question: str
+    choices: tuple[tuple[str, str], ...]
+    shown: tuple[Passage, ...]
+    decides: tuple[Passage, ...]
+
+
+@dataclass(frozen=True)
+class Neighbourhood:
+    """Some neighbouring articles of one law: what one question may show together.
+
+    Attributes:
+        key: the first article's key, the group of all questions made here.
+        passages: the paragraphs, in order.
+        rules: statements that can be a choice as they stand.
+        items: items of lists, by their passage's key.
+        changes: the changes of each rule and item, by statement.
+        terms: the terms that the law defines anywhere.
+    """
+
+    key: str
+    passages: tuple[Passage, ...]
+    rules: tuple[Statement, ...]
+    items: dict[str, list[Statement]]
+    changes: dict[Statement, list[Change]]
+    terms: tuple[str, ...]
+
+
+def read_neighbourhood(passages: Sequence[Passage], corpus: Corpus) -> Neighbourhood:
+    """Reads what can be asked about neighbouring articles."""
+    rules, items, changes = [], {}, {}
+    for passage in passages:
+        read, listed = read_statements(passage)
+        rules += read
+        items[passage.key] = listed
+        changes |= {statement: changes_of(statement, corpus) for statement in [*read, *listed]}
+    return Neighbourhood(passages[0].article_key, tuple(passages), tuple(rules), items, changes, corpus.terms.get(passages[0].law_id, ()))
+
+
+def elements_of(changes: Sequence[Change]) -> list[Element]:
+    """The elements that changes change, each once, the more telling kinds first."""
+    order = list(KINDS)
+    return sorted(dict.fromkeys(change.element for change in changes), key=lambda element: order.index(element.kind))
+
+
+def by_element(changes: Sequence[Change]) -> list[list[Change]]:
+    """Changes in groups that change one element."""
+    groups: dict[Element, list[Change]] = {}
+    for change in changes:
+        groups.setdefault(change.element, []).append(change)
+    return list(groups.values())
+
+
+def fits(text: str) -> bool:
+    """Whether a text is long enough to say something and short enough to be a choice."""
+    return 12 <= len(text) <= LONGEST_CHOICE
+
+
+def _pick_change(changes: Sequence[Change], rng: random.Random) -> Change:
+    """One change of an element: the usual confusions (要しない, 努める) before the crude reversal."""
+    weights = [1 if re.search(r"てはならない|ことを妨げない", change.new[-1]) else 4 for change in changes]
+    return rng.choices(list(changes), weights)[0]
+
+
+def wrong_statements(changes: Sequence[Change]) -> list[Change]:
+    """The changes whose whole statement can be a wrong choice."""
+    return [change for change in changes if fits(show(change.statement, change)) and not is_implied(change)]
+
+
+def changed_choices(statement: Statement, here: Neighbourhood, rng: random.Random) -> list[Change]:
+    """One change for each element of a statement whose changed form can be a choice, in random order."""
+    usable = wrong_statements(here.changes[statement])
+    chosen = [_pick_change(changes, rng) for changes in by_element(usable)]
+    rng.shuffle(chosen)
+    return chosen
+
+
+def different(pool: Sequence[Change]) -> list[Change]:
+    """Up to three changes: of different elements, of different kinds where there are enough."""
+    chosen: list[Change] = []
+    for want_new_kind in (True, False):
+        for change in pool:
+            if len(chosen) == 3:
+                return chosen
+            taken = any((other.statement, other.element) == (change.statement, change.element) for other in chosen)
+            if not taken and not (want_new_kind and any(other.kind == change.kind for other in chosen)):
+                chosen.append(change)
+    return chosen
+
+
+def source_key(statement: Statement) -> str:
+    """What a statement is counted under."""
+    return f"{statement.passage.key}/{statement.item}/{statement.text}"
+
+
+def in_order(passages: dict[str, Passage], here: Neighbourhood) -> tuple[Passage, ...]:
+    """Paragraphs, given by key, in the order of the law."""
+    return tuple(passage for passage in here.passages if passage.key in passages)

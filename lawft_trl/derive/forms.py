@@ -1,0 +1,163 @@
+"""The question forms about whole statements: which is right, which is wrong, which article is the basis."""
+
+import random
+import re
+from collections.abc import Iterator, Sequence
+
+from lawft_trl.derive.changes import MEASURES, Change, plain, show
+from lawft_trl.derive.drafts import (
+    LONGEST_CHOICE,
+    Draft,
+    Neighbourhood,
+    by_element,
+    changed_choices,
+    different,
+    elements_of,
+    fits,
+    in_order,
+    source_key,
+    wrong_statements,
+)
+from lawft_trl.derive.explanations import quote_end, quote_start, why_changed, why_true
+from lawft_trl.derive.gaps import gaps
+from lawft_trl.derive.lists import lists, terms
+from lawft_trl.derive.statements import Statement, place_of
+from lawft_trl.statutes.passages import Passage
+
+_RELATIVE = re.compile(r"前[条項二三四各]|次[条項]|同[条項号]|本[条項]|この[条項節章款]|(?<!条)(?<![一-龥])第[一二三四五六七八九十]+[項号]")
+
+
+def drafts(here: Neighbourhood, rng: random.Random) -> Iterator[Draft]:
+    """Every question of every form that a neighbourhood gives."""
+    yield from _right_or_wrong(here, rng)
+    for statement, changes in here.changes.items():
+        yield from gaps(statement, changes, rng)
+    yield from _basis(here, rng)
+    for passage in here.passages:
+        yield from lists(passage, here, rng)
+    yield from terms(here, rng)
+
+
+def _right_or_wrong(here: Neighbourhood, rng: random.Random) -> Iterator[Draft]:
+    """正しいもの: a true statement and three changed ones. 誤っているもの: three true ones and a changed one."""
+    usable = [rule for rule in here.rules if fits(show(rule))]
+    for rule in usable:
+        article = rule.passage.article_key
+        near = [other for other in usable if other != rule and other.passage.article_key == article]
+        far = [other for other in usable if other.passage.article_key != article]
+        for _ in range(2):  # the rule is the true one; the changed ones are of its article first
+            pool = [change for other in (*_shuffled(near, rng), rule) for change in changed_choices(other, here, rng)[:2]]
+            if len(pool) < 3:
+                pool = [*changed_choices(rule, here, rng), *(change for other in near for change in changed_choices(other, here, rng))]
+            pool += [change for other in _shuffled(far, rng)[:2] for change in changed_choices(other, here, rng)[:1]]
+            chosen = different(pool)
+            if len(chosen) == 3:
+                yield _statement_draft("right", chosen[0].kind, [rule], chosen, here, rng)
+        for change in changed_choices(rule, here, rng)[:4]:
+            true = (_shuffled(near, rng) + _shuffled(far, rng))[:3]
+            if len(true) == 3:
+                yield _statement_draft("wrong", change.kind, true, [change], here, rng)
+    for rule in usable:  # the same rule four times, with one element that differs
+        for changes in by_element(wrong_statements(here.changes[rule])):
+            if len(changes) >= 3 and changes[0].kind in (*MEASURES, "limit", "duty", "procedure", "time"):
+                yield _statement_draft("right", changes[0].kind, [rule], rng.sample(changes, 3), here, rng)
+
+
+def _shuffled(statements: Sequence[Statement], rng: random.Random) -> list[Statement]:
+    return rng.sample(list(statements), len(statements))
+
+
+def _statement_draft(
+    form: str, kind: str, true: list[Statement], changed: list[Change], here: Neighbourhood, rng: random.Random
+) -> Draft:
+    """Puts statements together; each names its paragraph where they are of more than one."""
+    statements = [*true, *(change.statement for change in changed)]
+    passages = in_order({statement.passage.key: statement.passage for statement in statements}, here)
+    several = len(passages) > 1
+    verdicts = ("正しい", "誤り")
+    right = [
+        (_placed(statement, show(statement), several), why_true(statement, elements_of(here.changes[statement]), rng.randrange(2)) + f"したがって{verdicts[0]}。")
+        for statement in true
+    ]
+    wrong = [
+        (_placed(change.statement, show(change.statement, change), several), why_changed(change, rng.randrange(2)) + f"したがって{verdicts[1]}。")
+        for change in changed
+    ]
+    law = passages[0].law
+    what = _join(list(dict.fromkeys(_article(passage) for passage in passages))) if several else place_of(passages[0])
+    asked = "正しいもの" if form == "right" else "誤っているもの"
+    # The question is what the article lays down, not what follows from it: a narrower period or a mere permission is wrong.
+    question = rng.choice(
+        (
+            f"次のうち、{law}{what}が定める内容として、{asked}を教えてください。",
+            f"{law}{what}の定めの内容について述べた次の記述のうち、{asked}を教えてください。",
+            f"{law}{what}の内容として、{asked}を教えてください。",
+            f"次の記述のうち、{law}{what}の定めと一致{'する' if form == 'right' else 'しない'}ものを教えてください。",
+        )
+    )
+    choices = (*right, *wrong) if form == "right" else (*wrong, *right)
+    source = changed[0].statement if form == "wrong" else true[0]
+    return Draft(form, kind, source_key(source), question, choices, passages, passages)
+
+
+def _article(passage: Passage) -> str:
+    place = place_of(passage)
+    return place.removesuffix(f"第{passage.paragraph}項") if passage.paragraph and passage.article else place
+
+
+def _placed(statement: Statement, text: str, several: bool) -> str:
+    return f"{statement.place}によれば、{text}" if several else text
+
+
+def _join(names: Sequence[str]) -> str:
+    return "及び".join(names) if len(names) < 3 else "、".join(names[:-1]) + "及び" + names[-1]
+
+
+def _basis(here: Neighbourhood, rng: random.Random) -> Iterator[Draft]:
+    """根拠条文: a rule is told, four paragraphs are shown, one of them lays it down."""
+    usable: dict[str, list[Statement]] = {}
+    for rule in here.rules:
+        usable.setdefault(place_of(rule.passage), []).append(rule)
+    for rule in here.rules:
+        told = show(Statement(passage=rule.passage, text=rule.text))
+        if _RELATIVE.search(told) or not 25 <= len(told) <= LONGEST_CHOICE:
+            continue
+        others = [group[0] for place, group in usable.items() if place != rule.place and not _alike(rule, group)]
+        for _ in range(2):
+            if len(others) < 3:
+                break
+            wrong = rng.sample(others, 3)
+            passages = in_order({statement.passage.key: statement.passage for statement in (rule, *wrong)}, here)
+            if sum(len(passage.text) for passage in passages) > 3500:
+                continue
+            law = rule.passage.law
+            choices = [(f"{law}{rule.place}", f"{rule.place}は{_both_ends(rule)}と定めており、問われた内容はこの規定による。したがって正しい。")]
+            choices += [
+                (f"{law}{other.place}", f"{other.place}は{_both_ends(other)}と定める規定であり、問われた内容はここにはない。したがって誤り。")
+                for other in wrong
+            ]
+            question = rng.choice(
+                (
+                    f"次の内容を定めた{law}の条文を教えてください。\n{told}",
+                    f"次の定めの根拠となる条文を教えてください。\n{told}",
+                    f"{law}のうち、次のとおり規定している条文を教えてください。\n{told}",
+                )
+            )
+            yield Draft("basis", "basis", source_key(rule), question, tuple(choices), passages, (rule.passage,))
+
+
+def _both_ends(statement: Statement) -> str:
+    """What a rule is about and what it provides, quoted."""
+    start, end = quote_start(statement), quote_end(statement)
+    return f"「{end}」" if start[-8:] in end or len(start) < 8 else f"「{start}」と書き出し、「{end}」"
+
+
+def _alike(rule: Statement, group: Sequence[Statement]) -> bool:
+    """Whether another paragraph says nearly the same, measured by shared runs of four characters."""
+    grams = _grams(rule.text)
+    return any(len(grams & _grams(other.text)) > 0.6 * min(len(grams), len(_grams(other.text))) for other in group)
+
+
+def _grams(text: str) -> set[str]:
+    text = plain(text)
+    return {text[index : index + 4] for index in range(len(text) - 3)}
