@@ -3,11 +3,13 @@
 import itertools
 import json
 import re
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import run_lawft
+from conftest import ROOT, run_lawft
 
 from lawft_trl.data.questions import ORDERS, Question, write_questions
 from lawft_trl.data.retrieval import evaluate_retrieval, gold_articles, is_boilerplate, question_query, write_retrieval
@@ -185,3 +187,13 @@ def test_real_lawqa(lawqa_dir: Path, tmp_path):
         assert hits[0] == hits[1] == hits[2] == hits[3]
         texts = [passage.text for hit in hits[0] for passage in hit.passages]
         assert len(set(texts)) == len(texts)
+
+
+def test_the_bench_measures_every_engine():
+    pytest.importorskip("rank_bm25", reason="rank-bm25 is not installed: the bench was NOT tested")
+    command = [sys.executable, ROOT / "scripts" / "bench_retrieval.py", "--passages", "400", "--slice", "200", "--queries", "6"]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    rows = re.findall(r"^\| (bm25s|tantivy|rank-bm25) \|.*\| (\d+) of 6 \|$", printed, re.MULTILINE)
+    assert [name for name, _ in rows] == ["bm25s", "tantivy", "rank-bm25", "bm25s", "tantivy"]
+    assert all(int(found) == 6 for _, found in rows), printed
+    assert printed.count("PROJECTION, not measured") == 2

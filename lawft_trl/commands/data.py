@@ -5,10 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-try:  # TEMPORARY while the three are being written
-    from lawft_trl.commands import derive, overlap, reasons
-except ImportError:
-    derive = overlap = reasons = None
+from lawft_trl.commands import derive, overlap, reasons
 from lawft_trl.errors import InputError
 
 SAMPLE = Path(__file__).parents[1] / "assets" / "sample" / "questions.jsonl"
@@ -30,21 +27,21 @@ def add(verbs: Any) -> None:
     own = sources.add_parser("questions", help="your own questions, one JSON object a line (docs/data.md)")
     own.add_argument("file", type=Path)
     own.set_defaults(run=_questions)
-    derived = derive.add(sources) if derive else None
+    derived = derive.add(sources)
+    derived.set_defaults(run=_derive)
     for source in (lawqa, sample, own):
         source.add_argument("--statutes", type=Path, metavar="CORPUS",
                             help="corpus the retrieved patterns search, with its index (default: the questions' own statutes)")  # fmt: skip
-    if derived:
-        derived.set_defaults(run=_derive)
-    for source in filter(None, (lawqa, sample, own, derived)):
-        _add_row_options(source)
-    for more in filter(None, (reasons, overlap)):
-        more.add(sources)
+    for source in (lawqa, sample, own):
+        _add_row_options(source, test_share=0.3)
+    _add_row_options(derived, test_share=0.0)  # they train; what is measured is another set
+    reasons.add(sources)
+    overlap.add(sources)
 
 
-def _add_row_options(source: argparse.ArgumentParser) -> None:
+def _add_row_options(source: argparse.ArgumentParser, *, test_share: float) -> None:
     source.add_argument("--out", type=Path, help="the folder to make (default: data/<data set>)")
-    source.add_argument("--test-share", type=float, default=0.3, help="share of held-out questions (default 0.3)")
+    source.add_argument("--test-share", type=float, default=test_share, help=f"share of held-out questions (default {test_share:g})")
     source.add_argument("--dev-share", type=float, default=0.1, help="share of dev questions (default 0.1)")
     source.add_argument("--folds", type=int, default=0, metavar="K", help="grouped cross-validation: K folders, each fold held out once")
     source.add_argument("--seed", type=int, default=0, help="seed of the split and of the training contexts (default 0)")
@@ -94,13 +91,15 @@ def _derive(options: argparse.Namespace) -> None:
     from lawft_trl.statutes.passages import read_manifest
 
     manifest = read_manifest(options.statutes)
-    questions = derive.derive(options)
+    questions, excluded = derive.derive(options)
     file = options.statutes / "passages.jsonl"
     source = Source(dataset="derived", file=file, attribution=f"Questions derived by rule from statutes. {manifest['attribution']}")
-    _build(questions, source, options, corpus=options.statutes)
+    _build(questions, source, options, corpus=options.statutes, hidden=excluded)
 
 
-def _build(questions: Any, source: Any, options: argparse.Namespace, *, corpus: Path | None) -> None:
+def _build(
+    questions: Any, source: Any, options: argparse.Namespace, *, corpus: Path | None, hidden: frozenset[str] = frozenset()
+) -> None:
     from lawft_trl.data.build import Retrieval, build_rows, parse_mix
 
     for name, least in (("top_k", 1), ("folds", 0)):
@@ -114,7 +113,7 @@ def _build(questions: Any, source: Any, options: argparse.Namespace, *, corpus: 
         source=source,
         shares={"test": options.test_share, "dev": options.dev_share},
         seed=options.seed,
-        retrieval=Retrieval(corpus=corpus, top_k=options.top_k, mix=parse_mix(options.mix)),
+        retrieval=Retrieval(corpus=corpus, top_k=options.top_k, mix=parse_mix(options.mix), hidden=hidden),
         folds=options.folds,
         tokenizer=options.tokenizer,
         force=options.force,

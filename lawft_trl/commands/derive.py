@@ -25,8 +25,8 @@ def add(sources: Any) -> argparse.ArgumentParser:
     return parser
 
 
-def derive(options: argparse.Namespace) -> list["Question"]:
-    """The questions that the options ask for; says how many there are and what was left out.
+def derive(options: argparse.Namespace) -> tuple[list["Question"], frozenset[str]]:
+    """The questions that the options ask for, and the articles that must not be shown with them; says how many there are.
 
     Args:
         options: what `add` declares, and `seed`.
@@ -47,4 +47,4 @@ def derive(options: argparse.Namespace) -> list["Question"]:
         exclude |= touched
     questions = derive_questions(passages, seed=options.seed, limit=options.limit, exclude=exclude)
     print(f"{len(questions)} questions derived from {len({key for question in questions for key in question.provisions})} articles")
-    return questions
+    return questions, frozenset(exclude)

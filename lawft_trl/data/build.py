@@ -4,7 +4,7 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,7 +29,7 @@ from lawft_trl.errors import InputError
 from lawft_trl.folders import whole_folder, write_json
 from lawft_trl.statutes.headed_text import lawqa_passages
 from lawft_trl.statutes.passages import read_manifest, write_corpus
-from lawft_trl.statutes.search import Hit, build_index, open_index
+from lawft_trl.statutes.search import Hit, Index, build_index, open_index
 from lawft_trl.text_files import file_sha256
 
 # Folder name -> form of the answer, and which statutes its prompts show. `mixed_*` recipes read a direct and a cot folder.
@@ -70,11 +70,13 @@ class Retrieval:
         corpus: a corpus folder with its index; `None` makes one of the questions' own statutes, in `OUT/statutes`.
         top_k: passages per prompt.
         mix: kind of context -> its share of the training questions, see `contexts.assign_kinds`.
+        hidden: keys of articles that are never shown, such as those of an evaluation set.
     """
 
     corpus: Path | None = None
     top_k: int = 3
     mix: Mapping[str, float] | None = None
+    hidden: frozenset[str] = frozenset()
 
 
 def build_rows(
@@ -153,16 +155,17 @@ def _search(questions: Sequence[Question], folder: Path, retrieval: Retrieval) -
         if not all(question.statutes for question in questions):
             return {}, {"corpus": None}
         corpus = folder / "statutes"
-        passages = lawqa_passages(["\n".join(question.statutes) for question in questions])
+        statutes = [statute for question in questions for statute in question.statutes]
+        passages = lawqa_passages(statutes, source="questions")
         as_of = {question.as_of for question in questions}
         write_corpus(
             passages, corpus, as_of=as_of.pop() if len(as_of) == 1 else "", attribution="The questions' own statutes.", sources={}
         )
         build_index(corpus)
     index = open_index(corpus)
-    spare = max((len(question.provisions) for question in questions), default=0)
+    wanted = retrieval.top_k + max((len(question.provisions) for question in questions), default=0)
     hits = {
-        question.id: index.search(question_query(question), retrieval.top_k + spare)
+        question.id: _visible_hits(index, question, wanted, retrieval.hidden)
         for question in tqdm(questions, desc="searching", unit="question", delay=3)
     }
     described = read_manifest(corpus)
@@ -176,6 +179,17 @@ def _search(questions: Sequence[Question], folder: Path, retrieval: Retrieval) -
         "top_k": retrieval.top_k,
         "mix": dict(retrieval.mix or DEFAULT_MIX),
     }
+
+
+def _visible_hits(index: Index, question: Question, wanted: int, hidden: frozenset[str]) -> list[Hit]:
+    """The best `wanted` hits that are not hidden; fewer only where the corpus has no more."""
+    k = wanted
+    while True:
+        found = index.search(question_query(question), k)
+        visible = [hit for hit in found if hit.article_key not in hidden]
+        if len(visible) >= wanted or len(found) < k:
+            return [replace(hit, rank=rank) for rank, hit in enumerate(visible[:wanted], start=1)]
+        k *= 2
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -73,7 +73,7 @@ def evaluation_rows(source: Path) -> list[Row]:
         return list({(row.meta.get("dataset"), row.id): row for row in reversed(rows)}.values())[::-1]
     rows, findings, _ = read_data(source)
     if findings:
-        problems = [f"{item.place}: {item.excerpt}" for found in findings for item in found.examples]
+        problems = [line for found in findings for line in ([f"{item.place}: {item.excerpt}" for item in found.examples] or [found.message])]
         raise InputError(f"{source}: it cannot be compared with, for it has errors of its own; lawft check {source}", problems)
     return rows
 
@@ -100,6 +100,8 @@ def read_data(path: Path) -> tuple[list[Row], list[Finding], Role]:
     try:
         text = read_text(path)
     except InputError as error:
+        if not path.is_file():
+            raise
         return [], _problem_findings(path, error, code="encoding"), role
     if text.lstrip().startswith("["):
         error = InputError(f"{path}: this is one JSON array; write one object a line (JSONL): jq -c '.[]' {path} > {path.stem}.jsonl")

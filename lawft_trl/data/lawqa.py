@@ -143,16 +143,15 @@ def _read_sample(sample: object) -> tuple[list[str], Question | None]:
     if faults:
         return faults, None
     name = sample["ファイル名"].strip()
-    statutes = tuple(passages(sample["コンテキスト"]))
     return [], Question(
         id=name,
         law=name.split("_")[0],
         question=sample["問題文"].strip(),
         choices=choices,
         answer=answer,
-        statutes=statutes,
+        statutes=tuple(passages(sample["コンテキスト"])),
         references=tuple(references),
-        provisions=_provisions(statutes),
+        provisions=article_keys(sample["コンテキスト"]),
     )
 
 
@@ -195,11 +194,6 @@ def passages(context: str) -> list[str]:
             has_article = has_article or bool(re.match(r"###\s", line))
             found[-1].append(line)
     return ["\n".join(lines).strip() for lines in found]
-
-
-def _provisions(statutes: tuple[str, ...]) -> tuple[str, ...]:
-    """The articles that the passages show, each once."""
-    return tuple(dict.fromkeys(key for passage in statutes for key in article_keys(passage)))
 
 
 def _content(question: Question) -> tuple[Any, ...]:

@@ -4,7 +4,7 @@ import functools
 import math
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from lawft_trl.data.rows import Row
@@ -63,7 +63,8 @@ def is_near(grams: "np.ndarray", is_question: bool, others: "np.ndarray", other_
     """Whether two texts are near-duplicates, or whether the one that is a question stands in the other, a whole prompt."""
     import numpy as np
 
-    if not len(grams) or not len(others):
+    least = NEAR_DUPLICATE * (max(len(grams), len(others)) if is_question == other_is_question else len(grams if is_question else others))
+    if not 0 < least <= min(len(grams), len(others)):
         return False
     shared = len(np.intersect1d(grams, others, assume_unique=True))
     if is_question == other_is_question:
@@ -74,9 +75,10 @@ def is_near(grams: "np.ndarray", is_question: bool, others: "np.ndarray", other_
 class ExactIndex:
     """Texts that are searched for the near-duplicates of another; every one is found.
 
-    If two sets share nine tenths of the one's n grams, then one of any n/10 + 1 grams of it is in the other. So only the
-    rarest are looked up (prefix filtering: Chaudhuri, Ganti and Kaushik, "A Primitive Operator for Similarity Joins in
-    Data Cleaning", 2006).
+    If two sets share nine tenths of the one's n grams, then the n/10 + k rarest of each share k, whatever k is. So few
+    grams are looked up, those in few texts, and few texts are compared (prefix filtering: Chaudhuri, Ganti and Kaushik,
+    "A Primitive Operator for Similarity Joins in Data Cleaning", 2006; with k above 1: Wang, Li and Feng, "Can We Beat the
+    Prefix Filtering?", 2012). Here k is n/20 + 1.
 
     Args:
         sets: the grams of each text.
@@ -85,22 +87,43 @@ class ExactIndex:
 
     def __init__(self, sets: Sequence["np.ndarray"], questions: Sequence[bool]):
         self._sets, self._questions = sets, questions
-        self._all = _postings(sets)
-        self._rare = _postings([self._rarest(grams) for grams in sets])
+        self._grams = _postings(sets, range(len(sets)))[0]
+        of_kind = {kind: [position for position, is_question in enumerate(questions) if is_question == kind] for kind in (True, False)}
+        rare = {kind: [self._rarest(sets[position]) for position in positions] for kind, positions in of_kind.items()}
+        self._rare = {kind: _postings(rare[kind], positions) for kind, positions in of_kind.items()}
+        self._prompts = _postings([sets[position] for position in of_kind[False]], of_kind[False])
 
     def similar(self, grams: "np.ndarray", is_question: bool) -> Iterator[int]:
         """Positions of the near-duplicates of a text, in ascending order."""
-        # A question's rarest grams are looked for in all texts; a whole prompt is searched for the rarest grams of each.
-        found = _owners(self._all, self._rarest(grams)) if is_question else _owners(self._rare, grams)
-        for position in found.tolist():
+        rarest = self._rarest(grams)
+        # Of a near-duplicate's own grams there are at least nine tenths as many.
+        candidates = set(self._sharing(self._rare[is_question], rarest, lambda _: _shared_rare(NEAR_DUPLICATE * len(grams))))
+        if is_question:  # it may stand in any prompt
+            candidates.update(self._sharing(self._prompts, rarest, lambda _: _shared_rare(len(grams))))
+        else:  # it may hold any question
+            candidates.update(self._sharing(self._rare[True], grams, lambda position: _shared_rare(len(self._sets[position]))))
+        for position in sorted(candidates):
             if is_near(grams, is_question, self._sets[position], self._questions[position]):
                 yield position
 
-    def _rarest(self, grams: "np.ndarray") -> "np.ndarray":
+    def _sharing(
+        self, postings: tuple["np.ndarray", "np.ndarray"], grams: "np.ndarray", least: Callable[[int], int]
+    ) -> Iterator[int]:
+        """The texts that have so many of the grams as `least` says for each."""
         import numpy as np
 
-        starts, ends = (np.searchsorted(self._all[0], grams, side) for side in ("left", "right"))
-        needed = len(grams) - math.ceil(NEAR_DUPLICATE * len(grams)) + 1
+        starts, ends = (np.searchsorted(postings[0], grams, side) for side in ("left", "right"))
+        found = [postings[1][start:end] for start, end in zip(starts.tolist(), ends.tolist(), strict=True) if start < end]
+        if found:
+            positions, counts = np.unique(np.concatenate(found), return_counts=True)
+            yield from (position for position, count in zip(positions.tolist(), counts.tolist(), strict=True) if count >= least(position))
+
+    def _rarest(self, grams: "np.ndarray") -> "np.ndarray":
+        """The rarest grams, in one order for all sets: by the number of texts, then by the hash."""
+        import numpy as np
+
+        starts, ends = (np.searchsorted(self._grams, grams, side) for side in ("left", "right"))
+        needed = len(grams) - math.ceil(NEAR_DUPLICATE * len(grams)) + _shared_rare(len(grams))
         return grams[np.argsort(ends - starts, kind="stable")[:needed]]
 
 
@@ -142,20 +165,16 @@ def text_index(sets: Sequence["np.ndarray"], questions: Sequence[bool], asked: I
     return MinHashIndex(sets) if len(sets) > LARGE and one_kind else ExactIndex(sets, questions)
 
 
-def _postings(sets: Sequence["np.ndarray"]) -> tuple["np.ndarray", "np.ndarray"]:
-    """`(gram, position of a text that has it)` of all texts, sorted by gram."""
+def _shared_rare(size: float) -> int:
+    """How many of its rarest grams a set of this size shares with a near-duplicate, at least."""
+    return int(size) // 20 + 1
+
+
+def _postings(sets: Sequence["np.ndarray"], owners: Sequence[int]) -> tuple["np.ndarray", "np.ndarray"]:
+    """`(gram, owner of a set that has it)` of all sets, sorted by gram."""
     import numpy as np
 
     grams = np.concatenate([np.zeros(0, np.uint64), *sets])
-    owners = np.repeat(np.arange(len(sets), dtype=np.int32), [len(grams) for grams in sets])
+    repeated = np.repeat(np.array(owners, np.int32), [len(grams) for grams in sets])
     order = np.argsort(grams, kind="stable")
-    return grams[order], owners[order]
-
-
-def _owners(postings: tuple["np.ndarray", "np.ndarray"], grams: "np.ndarray") -> "np.ndarray":
-    """The texts that have any of the grams."""
-    import numpy as np
-
-    starts, ends = (np.searchsorted(postings[0], grams, side) for side in ("left", "right"))
-    found = [postings[1][start:end] for start, end in zip(starts.tolist(), ends.tolist(), strict=True) if start < end]
-    return np.unique(np.concatenate(found)) if found else np.zeros(0, np.int32)
+    return grams[order], repeated[order]

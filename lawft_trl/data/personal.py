@@ -11,7 +11,7 @@ _MAIL = re.compile(
 )
 _PHONE = re.compile(rf"(?<![\d.])(?:[+＋]81[{_HYPHEN} ]?|[0０])\d{{1,4}}[{_HYPHEN}(（)） ]{{1,2}}\d{{1,4}}[{_HYPHEN})） ]\d{{3,4}}(?!\d)|(?<!\d)[0０][5-9５-９][0０]\d{{8}}(?!\d)")
 _ADDRESS = re.compile(rf"(?<!\d)\d{{3}}[{_HYPHEN}]\d{{4}}[\s　]{{0,3}}{_PREFECTURE}[^\s、。]{{1,40}}")
-_DIGITS = re.compile(r"\d{3}")  # every pattern below has them; most texts of law do not
+_DIGITS = re.compile(rf"\d[{_HYPHEN}()（） \d]{{6}}")  # every pattern but the first needs them; most texts of law have none
 _NUMBER = re.compile(
     rf"(?<![\dA-Za-z_.])(?:\d{{12,16}}|\d{{4}}([{_HYPHEN} ])\d{{4}}\1\d{{4}}(?:\1\d{{2,4}})?|\d([{_HYPHEN} ])\d{{4}}\2\d{{4}}\2\d{{4}}|\d{{4}}[{_HYPHEN} ]\d{{6}}[{_HYPHEN} ]\d{{4,5}})(?![\dA-Za-z_])"
 )

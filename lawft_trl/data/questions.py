@@ -134,9 +134,8 @@ def read_questions(path: Path) -> list[Question]:
 
 
 def _shown_articles(statutes: Sequence[str]) -> tuple[str, ...]:
-    """The articles that passages under `## 法令名` show; a passage without its law's heading names none."""
-    headed = [statute for statute in statutes if statute.startswith("## ")]
-    return tuple(dict.fromkeys(key for statute in headed for key in article_keys(statute)))
+    """The articles that passages show; a passage without headings is an article of its own."""
+    return tuple(dict.fromkeys(key for statute in statutes for key in article_keys(statute)))
 
 
 def _with_groups(questions: Sequence[Question]) -> list[Question]:

@@ -63,11 +63,13 @@ def is_implied(change: Change) -> bool:
         return False
     rest = text[end:].split("。")[0]
     larger = values[1] > values[0]
-    if re.match(r"間?、?(?:これを)?行わないとき", rest):
-        return larger
+    if undone := re.match(r"(間|前から|前まで).*?(?:行わない|なかつた|なかった|しない)(?:とき|場合)", rest):
+        return larger != (undone[1] == "前まで")  # nothing done in a longer time: then nothing in the shorter either
+    if re.match(r"間.*(?:なければ|ては)ならない|を経過しない", rest):
+        return not larger  # kept for five years is kept for four
     if limit := re.match(r"以内|以下|未満|に満たない|を超えない|を超え|以上|を下", rest):
         upper = limit[0] in ("以内", "以下", "未満", "に満たない", "を超えない")
-        conditional = re.search(r"(?:とき|場合)(?:は|に|も|、)|(?:者|もの|物|所|区域)(?:は|には|については)、", rest)
+        conditional = re.search(r"(?:とき|場合)(?:は|に|も|、)|(?:者|もの|物|所|区域)(?:は|には|については)、|(?:者|もの|とき|場合)$", rest)
         if conditional:  # a narrower case of the rule
             return larger != upper
         if limit[0] in ("を超え", "を下") and "はならない" in rest:

@@ -9,7 +9,7 @@ from lawft_trl.statutes.headed_text import article_keys
 from lawft_trl.statutes.passages import Passage
 
 _GRAM = 5
-_SAME = 0.9  # share of a line's runs of characters that a text has where it shows that line
+_SAME = 0.8  # share of a line's runs of characters that a text has where it shows that line
 _SHORTEST = 20  # letters of a line that says enough to be known again
 
 

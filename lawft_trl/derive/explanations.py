@@ -47,24 +47,44 @@ def quote(statement: Statement, span: tuple[int, int]) -> str:
     return statement.text[left:right].strip().removesuffix("。")
 
 
+def pieces(statement: Statement) -> list[str]:
+    """The stretches of a statement's first sentence between its brackets and quotation marks; all that can be quoted."""
+    found = re.split(r"[。「」『』（）\n\u3000]", split_sentences(statement.text)[0])
+    return [words for piece in found if len(words := _LOOSE.sub("", piece)) >= 6] or [statement.text.removesuffix("。")]
+
+
+_LOOSE = re.compile(r"^(?:とは|は|が|を|に|で(?!な)|の|と)、?")  # what goes on after a bracket
+
+
 def quote_end(statement: Statement) -> str:
     """The last clause of a statement's first sentence: what the rule provides."""
-    pieces = [piece for piece in re.split(r"[。「」『』（）\n\u3000]", split_sentences(statement.text)[0]) if len(piece) >= 6]
-    clauses = re.sub(r"^(?:とは|は|が|を|に|で(?!な)|の|と)、?", "", pieces[-1] if pieces else statement.text.removesuffix("。")).split("、")
+    *before, last = pieces(statement)
+    clauses = last.split("、")
     words = clauses.pop()
     while clauses and len(words) < 24:
         words = clauses.pop() + "、" + words
+    if len(words) < 12 and before:  # all that follows the last bracket is 定めなければならない
+        clauses = max(before, key=len).split("、")
+        main = clauses.pop()
+        while clauses and len(main) + len(clauses[-1]) < 50:
+            main = clauses.pop() + "、" + main
+        return main[:60] + "」「" + words
     return words if len(words) <= 60 else words[-60:][_after_particle(words[-60:]) :]
 
 
 def quote_start(statement: Statement) -> str:
     """What a statement begins with: whom or what the rule is about."""
-    words = re.split(r"[。「」『』（）\n\u3000]", statement.text)[0]
-    clauses = words.split("、")
+    clauses = pieces(statement)[0].split("、")
     start = clauses.pop(0)
     while clauses and len(start) < 12:
         start += "、" + clauses.pop(0)
     return start[:60]
+
+
+def quote_apart(statement: Statement, others: str) -> str:
+    """A stretch of a statement that is not in other text: what tells it from its neighbours; `""` where there is none."""
+    clauses = [clause for piece in pieces(statement) for clause in piece.split("、") if len(clause) >= 6 and clause not in others]
+    return max(clauses, key=len, default="")[:60]
 
 
 def change_quotes(change: Change) -> tuple[str, str]:
@@ -84,6 +104,10 @@ def change_quotes(change: Change) -> tuple[str, str]:
         inside = [(start - left, end - left, words) for start, end, words in edits if left <= start and end <= right]
         old.append(text[left:right].strip().removesuffix("。"))
         new.append(rewrite(text[left:right], inside).strip().removesuffix("。"))
+    if sum(map(len, old)) < 12:  # 定めなければならない says little alone
+        before = [piece for piece in pieces(change.statement) if len(piece) >= 10 and text.find(piece) < windows[0][0]]
+        clause = before[-1].split("、")[-1][-40:] if before else ""
+        old, new = ([clause, *old], [clause, *new]) if clause and clause not in old[0] else (old, new)
     return "」「".join(old), "』『".join(new)
 
 

@@ -18,7 +18,7 @@ from lawft_trl.derive.drafts import (
     source_key,
     wrong_statements,
 )
-from lawft_trl.derive.explanations import quote_end, quote_start, why_changed, why_true
+from lawft_trl.derive.explanations import quote_apart, quote_end, quote_start, why_changed, why_true
 from lawft_trl.derive.gaps import gaps
 from lawft_trl.derive.lists import lists, terms
 from lawft_trl.derive.statements import Statement, place_of
@@ -45,7 +45,7 @@ def _right_or_wrong(here: Neighbourhood, rng: random.Random) -> Iterator[Draft]:
         article = rule.passage.article_key
         near = [other for other in usable if other != rule and other.passage.article_key == article]
         far = [other for other in usable if other.passage.article_key != article]
-        for _ in range(2):  # the rule is the true one; the changed ones are of its article first
+        for _ in range(4):  # the rule is the true one; the changed ones are of its article first
             pool = [change for other in (*_shuffled(near, rng), rule) for change in changed_choices(other, here, rng)[:2]]
             if len(pool) < 3:
                 pool = [*changed_choices(rule, here, rng), *(change for other in near for change in changed_choices(other, here, rng))]
@@ -53,7 +53,7 @@ def _right_or_wrong(here: Neighbourhood, rng: random.Random) -> Iterator[Draft]:
             chosen = different(pool)
             if len(chosen) == 3:
                 yield _statement_draft("right", chosen[0].kind, [rule], chosen, here, rng)
-        for change in changed_choices(rule, here, rng)[:4]:
+        for change in changed_choices(rule, here, rng)[:8]:
             true = (_shuffled(near, rng) + _shuffled(far, rng))[:3]
             if len(true) == 3:
                 yield _statement_draft("wrong", change.kind, true, [change], here, rng)
@@ -131,9 +131,9 @@ def _basis(here: Neighbourhood, rng: random.Random) -> Iterator[Draft]:
             if sum(len(passage.text) for passage in passages) > 3500:
                 continue
             law = rule.passage.law
-            choices = [(f"{law}{rule.place}", f"{rule.place}は{_both_ends(rule)}と定めており、問われた内容はこの規定による。したがって正しい。")]
+            choices = [(f"{law}{rule.place}", f"{rule.place}は{_gist(rule, wrong)}と定めており、問われた内容はこの規定による。したがって正しい。")]
             choices += [
-                (f"{law}{other.place}", f"{other.place}は{_both_ends(other)}と定める規定であり、問われた内容はここにはない。したがって誤り。")
+                (f"{law}{other.place}", f"{other.place}は{_gist(other, [rule, *wrong])}と定める規定であり、問われた内容はここにはない。したがって誤り。")
                 for other in wrong
             ]
             question = rng.choice(
@@ -146,10 +146,14 @@ def _basis(here: Neighbourhood, rng: random.Random) -> Iterator[Draft]:
             yield Draft("basis", "basis", source_key(rule), question, tuple(choices), passages, (rule.passage,))
 
 
-def _both_ends(statement: Statement) -> str:
-    """What a rule is about and what it provides, quoted."""
+def _gist(statement: Statement, beside: Sequence[Statement]) -> str:
+    """What a rule is about and what it provides, quoted; and what tells it from the rules beside it, if neither does."""
     start, end = quote_start(statement), quote_end(statement)
-    return f"「{end}」" if start[-8:] in end or len(start) < 8 else f"「{start}」と書き出し、「{end}」"
+    others = "\n".join(other.passage.text for other in beside if other != statement)
+    quotes = [end] if start[-8:] in end or len(start) < 8 else [start, end]
+    if all(part in others for words in quotes for part in words.split("」「")):
+        quotes = [quote_apart(statement, others), end]
+    return "と書き出し、".join(f"「{words}」" for words in quotes) if quotes[0] == start else "".join(f"「{words}」" for words in quotes if words)
 
 
 def _alike(rule: Statement, group: Sequence[Statement]) -> bool:

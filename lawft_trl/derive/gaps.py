@@ -26,8 +26,7 @@ def gaps(statement: Statement, changes: Sequence[Change], rng: random.Random) ->
         if len(chosen) < 3:
             continue
         words = statement.text[slice(*element.spans[0])]
-        asked = _asked(statement, element)
-        asked = asked if asked and (element.kind == "party" or rng.random() < 0.7) else _gap(statement, element)
+        asked = _asked(statement, element) or _gap(statement, element)
         if asked is None or len(asked) > LONGEST_QUESTION:
             continue
         old = quote(statement, element.spans[0])

@@ -4,7 +4,7 @@ import hashlib
 import random
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
-from itertools import zip_longest
+from itertools import combinations, zip_longest
 
 from tqdm.auto import tqdm
 
@@ -108,9 +108,14 @@ def _content_hash(draft: Draft) -> str:
 def _balanced(found: dict[str, tuple[Draft, Neighbourhood]], seed: int, limit: int | None) -> list[str]:
     """Keys of the chosen drafts: form by form in turn, each time of a statement used least, then of a kind used least."""
     counts: Counter[tuple[str, ...]] = Counter()
+    seen: set[tuple[str, ...]] = set()
     ranked: dict[str, list[tuple[int, int, str]]] = {}
     for key in random.Random(f"{seed}:order").sample(sorted(found), len(found)):
         draft = found[key][0]
+        threes = set(combinations(sorted(_shown_texts(draft)), 3))
+        if threes & seen:
+            continue  # nearly the same as another: three of its four choices
+        seen |= threes
         of_source, of_kind = (draft.form, "source", draft.source), (draft.form, "kind", draft.kind)
         if counts[of_source] < PER_STATEMENT:
             ranked.setdefault(draft.form, []).append((counts[of_source], counts[of_kind], key))
@@ -118,6 +123,12 @@ def _balanced(found: dict[str, tuple[Draft, Neighbourhood]], seed: int, limit: i
     forms = [[key for _, _, key in sorted(drafts)] for _, drafts in sorted(ranked.items())]
     in_turn = [key for turn in zip_longest(*forms) for key in turn if key is not None]
     return in_turn[:limit]
+
+
+def _shown_texts(draft: Draft) -> list[str]:
+    """The choices as they tell one question from another; with the question where the choices alone are a few words."""
+    whole = draft.form in ("right", "wrong", "listed", "unlisted")
+    return [plain(text) if whole else f"{draft.question}\n{text}" for text, _ in draft.choices]
 
 
 def _deal_letters(chosen: Iterable[tuple[str, Draft, Neighbourhood]], seed: int, passages: Sequence[Passage]) -> list[Question]:

@@ -79,18 +79,6 @@ def parse_number(numeral: str) -> int:
     return total + (digit or 0)
 
 
-def kanji_number(number: int) -> str:
-    """27 -> `"二十七"`, as statutes write numbers from 1 to 9999."""
-    if not 0 < number < 10_000:
-        raise ValueError(f"{number}: only 1 to 9999 are written this way")
-    kanji = ""
-    for power, sign in ((1000, "千"), (100, "百"), (10, "十"), (1, "")):
-        digit = number // power % 10
-        if digit:
-            kanji += ("" if digit == 1 and sign else "〇一二三四五六七八九"[digit]) + sign
-    return kanji
-
-
 def article_number(name: str) -> str:
     """`"第二十七条の二"` -> `"27_2"`; `""` when the text is not exactly one article's name."""
     name = unicodedata.normalize("NFKC", name).strip()
