@@ -56,7 +56,7 @@ def test_impossible_mixes_are_refused(text):
 def test_gold_is_inserted_once_among_the_best_others(seed):
     shown = training_context(asked(), hits(7, 1, 8, 9), "gold_inserted", top_k=3, retriever="bm25s", seed=seed)
     assert sorted(shown.statutes) == sorted([GOLD, "第7条 7号文", "第8条 8号文"])
-    assert shown.supported
+    assert shown.gold_shown and not shown.missing
     assert {p["article"]: (p["rank"], p["gold"]) for p in shown.passages} == {
         "甲法/main/1": (0, True), "甲法/main/7": (1, False), "甲法/main/8": (3, False)
     }  # fmt: skip
@@ -73,12 +73,12 @@ def test_the_gold_passage_has_no_favourite_place():
 def test_distractors_never_hold_the_deciding_article():
     shown = training_context(asked(), hits(1, 7, 8, 9), "distractors", top_k=3, retriever="bm25s", seed=0)
     assert [p["article"] for p in shown.passages] == ["甲法/main/7", "甲法/main/8", "甲法/main/9"]
-    assert not shown.supported
+    assert not shown.gold_shown and shown.missing == ("甲法/main/1",)
 
 
 def test_a_miss_is_shown_as_it_is_and_the_answer_says_so():
     hit, miss = (retrieved_context(asked(), found, top_k=2, retriever="bm25s") for found in (hits(7, 1), hits(7, 8, 1)))
-    assert (hit.supported, miss.supported) == (True, False)
+    assert (hit.gold_shown, miss.gold_shown) == (True, False)
     options = {"dataset": "d", "source_file": "q.jsonl"}
     records = {}
     for name, context in (("hit", hit), ("miss", miss), ("gold", gold_context(asked()))):
@@ -90,6 +90,15 @@ def test_a_miss_is_shown_as_it_is_and_the_answer_says_so():
     assert records["hit"]["meta"]["gold_shown"] is True and records["miss"]["meta"]["gold_shown"] is False
     assert records["hit"]["meta"]["law_as_of"] == "2026-04-01", "the date of the passages travels with the row"
     assert [p["rank"] for p in records["hit"]["meta"]["passages"]] == [1, 2]
+
+
+def test_a_half_shown_basis_is_said_to_be_one():
+    two = asked(provisions=("甲法/main/1", "甲法/main/2"))
+    half = retrieved_context(two, hits(1, 7, 2), top_k=2, retriever="bm25s")
+    assert half.gold_shown and half.missing == ("甲法/main/2",)
+    record = question_to_record(two, answer="cot", context=half, dataset="d", source_file="q.jsonl")
+    assert record["output"].startswith("示された条文だけでは、すべての選択肢を判断することはできない。")
+    assert record["meta"]["gold_missing"] == ["甲法/main/2"]
 
 
 @pytest.mark.parametrize("order", ORDERS)

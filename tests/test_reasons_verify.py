@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lawft_trl.data.lawqa import find_lawqa, read_lawqa
-from lawft_trl.data.prompts import answer_text
+from lawft_trl.data.prompts import UNSUPPORTED, answer_text
 from lawft_trl.data.questions import LETTERS, ORDERS, Question, write_questions
 from lawft_trl.errors import InputError
 from lawft_trl.reasons.verify import AcceptedReasons, file_problems, parse_reasons, reasons_grams, reasons_problems
@@ -165,7 +165,7 @@ def written(reasons=REASONS, answer="b", **how):
 PLAIN = written()
 FORMS = {
     "as we write it": PLAIN,
-    "with the line on missing statutes": written(supported=False),
+    "with the line on missing statutes": written(caveat=UNSUPPORTED),
     "thoughts": f"<think>\na ではない\n答え: c\n</think>\n\n{PLAIN}",
     "thoughts whose start the server cut": f"a を検討する\n答え: c</think>{PLAIN}",
     "preamble": f"以下のとおりです。\n\n{PLAIN}",

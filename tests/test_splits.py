@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from test_questions import question
 
 from lawft_trl.data.lawqa import find_lawqa, read_lawqa
-from lawft_trl.data.splits import fold_questions, split_hash, split_questions
+from lawft_trl.data.splits import fold_questions, join_near_duplicates, split_hash, split_questions
 from lawft_trl.errors import InputError
 
 SHARES = {"test": 0.25, "dev": 0.1}
@@ -114,3 +114,15 @@ def test_no_group_of_real_lawqa_is_on_two_sides_for_200_seeds(lawqa_dir):
         for key in ({p for q in fold for p in q.provisions} for fold in folds):
             assert sum(bool(key & {p for q in fold for p in q.provisions}) for fold in folds) == 1
     assert len(splits) == 200
+
+
+def test_near_duplicates_are_one_group():
+    """Questions of an old and a new version of a law differ in a few characters; they stay on one side."""
+    text = "架空空中庭園法によれば、庭園主が庭園の浮力の測定結果を庭園管理庁に届け出なければならない期限はどれか。その起算日にも注意して答えなさい。"
+    old, new, other = (
+        question(id=name, group=name, question=words, choices=dict(zip("abcd", (f"{n}日以内" for n in "三五七九"), strict=True)))
+        for name, words in (("old", text), ("new", "旧" + text), ("other", "航海日誌は、" + text[30:]))
+    )
+    assert [q.group for q in join_near_duplicates([old, other, new])] == ["old", "other", "old"]
+    alone = [question(id=f"q{n}", group="", question=f"第{n}条の期間は。{'甲乙丙丁戊'[n] * 40}") for n in range(5)]
+    assert len({q.group for q in join_near_duplicates(alone)}) == 5

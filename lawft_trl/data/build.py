@@ -24,7 +24,7 @@ from lawft_trl.data.prompts import Answer
 from lawft_trl.data.questions import LETTERS, ORDERS, Question, write_questions
 from lawft_trl.data.retrieval import question_query
 from lawft_trl.data.rows import question_to_record
-from lawft_trl.data.splits import fold_questions, split_hash, split_questions
+from lawft_trl.data.splits import fold_questions, join_near_duplicates, split_hash, split_questions
 from lawft_trl.errors import InputError
 from lawft_trl.folders import whole_folder, write_json
 from lawft_trl.statutes.headed_text import lawqa_passages
@@ -113,6 +113,7 @@ def build_rows(
     Returns:
         The manifest.
     """
+    questions = join_near_duplicates(questions)
     manifest = {
         "dataset": source.dataset,
         "made_with": f"lawft-trl {__version__}",
@@ -262,7 +263,8 @@ class _Writer:
         }
         retrieved = [context for context in contexts.values() if context.passages]
         if retrieved:
-            described["gold_shown"] = sum(context.supported for context in retrieved)
+            described["gold_shown"] = sum(context.gold_shown for context in retrieved)
+            described["all_gold_shown"] = sum(not context.missing for context in retrieved)
             described["contexts"] = dict(sorted(Counter(context.kind for context in retrieved).items()))
         if any(record["meta"].get("scoring_only") for record in records):
             described["scoring_only"] = True

@@ -109,15 +109,19 @@ def _retrieval(manifest: Mapping[str, Any], files: Mapping[str, Mapping[str, Any
         + ", ".join(f"{kind} {100 * share:.0f} %" for kind, share in search["mix"].items())
         + ".",
         "",
-        "| file | questions with a deciding article in the prompt |",
-        "|---|---|",
+        "| file | a deciding article is in the prompt | all of them are |",
+        "|---|---|---|",
     ]
     lines += [
-        f"| `{name}` | {entry['gold_shown']} of {entry['questions']} ({100 * entry['gold_shown'] / entry['questions']:.1f} %) |"
+        f"| `{name}` | {_of(entry['gold_shown'], entry['questions'])} | {_of(entry['all_gold_shown'], entry['questions'])} |"
         for name, entry in files.items()
         if "gold_shown" in entry
     ]
     return [*lines, ""]
+
+
+def _of(count: int, whole: int) -> str:
+    return f"{count} of {whole} ({100 * count / whole:.1f} %)"
 
 
 def _dates(dates: Sequence[str]) -> str:

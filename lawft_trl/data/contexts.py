@@ -25,14 +25,19 @@ class Context:
         retriever: what found them, `"none"` and `"gold"` where nothing searched.
         passages: for every retrieved or inserted passage its article, rank (0: not found, put in), score, whether it is
             one of the question's own, and the date of its law.
-        supported: whether an article that decides the question is among them.
+        missing: keys of the question's deciding articles that are not among them.
     """
 
     statutes: tuple[str, ...] = ()
     kind: str = "none"
     retriever: str = "none"
     passages: tuple[dict[str, Any], ...] = ()
-    supported: bool = False
+    missing: tuple[str, ...] = ()
+
+    @property
+    def gold_shown(self) -> bool:
+        """Whether a deciding article is among them."""
+        return self.kind == "gold" or any(passage["gold"] for passage in self.passages)
 
     @property
     def as_of(self) -> str:
@@ -42,12 +47,12 @@ class Context:
 
 def gold_context(question: Question) -> Context:
     """The statutes the question came with."""
-    return Context(statutes=question.statutes, kind="gold", retriever="gold", supported=bool(question.statutes))
+    return Context(statutes=question.statutes, kind="gold", retriever="gold")
 
 
 def retrieved_context(question: Question, hits: Sequence[Hit], *, top_k: int, retriever: str) -> Context:
     """The first `top_k` hits, as a search at work would show them."""
-    return _context(RETRIEVED, retriever, [_passage(question, hit) for hit in hits[:top_k]])
+    return _context(question, RETRIEVED, retriever, [_passage(question, hit) for hit in hits[:top_k]])
 
 
 def training_context(
@@ -60,7 +65,7 @@ def training_context(
         hits: more than `top_k`, so that enough are left when the deciding ones are taken out.
         kind: `"retrieved"`; `"gold_inserted"`: the question's own statutes among the best others, at random places;
             `"distractors"`: the best others alone.
-        top_k: how many passages the prompt shows.
+        top_k: how many passages the prompt shows; all of the question's own statutes even where there are more.
         retriever: name of the search.
         seed: seed of the places.
     """
@@ -68,14 +73,14 @@ def training_context(
         return retrieved_context(question, hits, top_k=top_k, retriever=retriever)
     others = [_passage(question, hit) for hit in hits if hit.article_key not in question.provisions]
     if kind == DISTRACTORS:
-        return _context(kind, retriever, others[:top_k])
+        return _context(question, kind, retriever, others[:top_k])
     gold = [
         {"article": ", ".join(article_keys(text)), "rank": 0, "score": None, "gold": True, "as_of": question.as_of, "text": text}
         for text in question.statutes
-    ][:top_k]
-    shown = gold + others[: top_k - len(gold)]
+    ]
+    shown = gold + others[: max(0, top_k - len(gold))]
     random.Random(f"{seed}:{question.id}").shuffle(shown)
-    return _context(kind, retriever, shown)
+    return _context(question, kind, retriever, shown)
 
 
 def assign_kinds(questions: Iterable[Question], mix: Mapping[str, float], seed: int) -> dict[str, str]:
@@ -109,11 +114,13 @@ def _passage(question: Question, hit: Hit) -> dict[str, Any]:
     return {"article": hit.article_key, "rank": hit.rank, "score": round(hit.score, 4), "gold": gold, "as_of": as_of, "text": hit.text}
 
 
-def _context(kind: str, retriever: str, passages: Sequence[dict[str, Any]]) -> Context:
+def _context(question: Question, kind: str, retriever: str, passages: Sequence[dict[str, Any]]) -> Context:
+    # Statutes put in are all that the question came with; a hit is one article.
+    shown = set(question.provisions) if kind == GOLD_INSERTED else {passage["article"] for passage in passages}
     return Context(
         statutes=tuple(passage["text"] for passage in passages),
         kind=kind,
         retriever=retriever,
         passages=tuple({key: value for key, value in passage.items() if key != "text"} for passage in passages),
-        supported=any(passage["gold"] for passage in passages),
+        missing=tuple(article for article in question.provisions if article not in shown),
     )

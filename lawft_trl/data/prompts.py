@@ -41,21 +41,21 @@ def build_messages(
     return [user] if system is None else [{"role": "system", "content": system}, user]
 
 
-# What a reasoned answer says first when the statutes shown do not hold the article that decides: the model learns to
-# say so instead of reading something into them.
-_UNSUPPORTED = "示された条文の中に、この問いを直接定める条文は見当たらない。次の理由は、示されていない条文による。"
+# What a reasoned answer says first when the statutes shown do not hold, or do not all hold, what decides: the model learns
+# to say so instead of reading something into them.
+UNSUPPORTED = "示された条文の中に、この問いを直接定める条文は見当たらない。次の理由は、示されていない条文による。"
+PARTLY_SUPPORTED = "示された条文だけでは、すべての選択肢を判断することはできない。次の理由には、示されていない条文によるものがある。"
 
 
-def answer_text(question: Question, *, answer: Answer, supported: bool = True) -> str:
+def answer_text(question: Question, *, answer: Answer, caveat: str = "") -> str:
     """The answer that `build_messages` asks for: the letter, or a line of reasons for every choice and then the letter.
 
     Args:
         question: without `reasons`, a reasoned answer is its last line alone.
         answer: the form, as in `build_messages`.
-        supported: false when statutes are shown and none of them decides the question; the reasons then begin with
-            saying so.
+        caveat: what the reasons begin with, `UNSUPPORTED`, `PARTLY_SUPPORTED` or nothing.
     """
     if answer == "direct":
         return question.answer
     lines = [f"{letter} {question.reasons[letter]}" for letter in LETTERS if question.reasons]
-    return "\n".join([*([] if supported or not lines else [_UNSUPPORTED]), *lines, f"答え: {question.answer}"])
+    return "\n".join([*([caveat] if caveat and lines else []), *lines, f"答え: {question.answer}"])

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lawft_trl.data.contexts import Context
-from lawft_trl.data.prompts import Answer, answer_text, build_messages
+from lawft_trl.data.prompts import PARTLY_SUPPORTED, UNSUPPORTED, Answer, answer_text, build_messages
 from lawft_trl.data.questions import LETTERS, Question, choice_problems
 from lawft_trl.errors import InputError
 from lawft_trl.text_files import read_jsonl
@@ -78,7 +78,7 @@ def question_to_record(
     messages = build_messages(shown, answer=answer, statutes=context.statutes)
     record = {
         "input": messages[-1]["content"],
-        "output": answer_text(shown, answer=answer, supported=context.supported or not context.statutes),
+        "output": answer_text(shown, answer=answer, caveat=_caveat(context)),
         "meta": {
             "id": question.id,
             "dataset": dataset,
@@ -99,10 +99,16 @@ def question_to_record(
         },
     }
     if context.passages:
-        record["meta"] |= {"context": context.kind, "passages": list(context.passages), "gold_shown": context.supported}
+        record["meta"] |= {"context": context.kind, "passages": list(context.passages), "gold_shown": context.gold_shown, "gold_missing": list(context.missing)}
     if answer == "cot" and not question.reasons:
         record["meta"]["scoring_only"] = True
     return record
+
+
+def _caveat(context: Context) -> str:
+    if not context.passages or not context.missing:
+        return ""
+    return PARTLY_SUPPORTED if context.gold_shown else UNSUPPORTED
 
 
 def row_question(row: Row) -> Question | None:

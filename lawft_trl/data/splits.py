@@ -4,8 +4,10 @@ import hashlib
 import random
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
-from lawft_trl.data.questions import Question
+from lawft_trl.data.near_duplicates import ngrams, plain, text_index
+from lawft_trl.data.questions import Question, shared_passage_groups
 from lawft_trl.errors import InputError
 
 
@@ -54,6 +56,27 @@ def split_questions(questions: Sequence[Question], shares: Mapping[str, float], 
             f"for the shares {dict(shares)}"
         )
     return {name: sorted(members, key=lambda question: question.id) for name, members in parts.items()}
+
+
+def join_near_duplicates(questions: Sequence[Question]) -> list[Question]:
+    """The questions with the groups of near-duplicates joined, so that no split divides them.
+
+    Nine tenths of the character 5-grams of question and choices in common (Jaccard index) make a near-duplicate; laws
+    that follow one another, and questions made by rule, have many.
+    """
+    texts = [(plain(question.question), *map(plain, question.choices.values())) for question in questions]
+    grams = [ngrams(text) for text in texts]
+    index = text_index(grams, [True] * len(grams), [True])
+    keys = []
+    for position, question in enumerate(questions):
+        near = (other for other in index.similar(grams[position], True) if other != position)
+        pairs = [(min(position, other), max(position, other)) for other in near]
+        keys.append([("group", question.group) if question.group else ("alone", question.id), *pairs])
+    names = shared_passage_groups(keys, "near")
+    first = {}
+    for name, question in zip(names, questions, strict=True):
+        first.setdefault(name, question.group)
+    return [replace(question, group=first[name] or name) for name, question in zip(names, questions, strict=True)]
 
 
 def fold_questions(questions: Sequence[Question], folds: int, seed: int) -> list[list[Question]]:

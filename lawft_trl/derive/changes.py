@@ -189,9 +189,13 @@ def show(statement: Statement, change: Change | None = None) -> str:
     text = statement.text
     edits = list(change.edits) if change else []
     edits += [(start, end, "") for start, end in cuttable(text)]
-    if statement.has_items and not statement.item:
-        place = statement.place
-        edits += [(match.start(), match.end(), f"{place}各号に掲げる") for match in re.finditer(r"次の各号に掲げる|次に掲げる", text)]
-        edits += [(match.start(), match.end(), f"{place}各号") for match in re.finditer(r"次の各号(?!に掲げる)|次(?=のいずれ)", text)]
     edits = [edit for edit in edits if not any(start <= edit[0] and edit[1] <= end and (start, end) != edit[:2] for start, end, _ in edits)]
-    return rewrite(text, edits).removesuffix("。")
+    return point_to_items(statement, rewrite(text, edits)).removesuffix("。")
+
+
+def point_to_items(statement: Statement, words: str) -> str:
+    """Words of a lead sentence whose 次に掲げる says where: a choice does not show the items."""
+    if not statement.has_items or statement.item:
+        return words
+    words = re.sub(r"次(?:の各号)?に掲げる", f"{statement.place}各号に掲げる", words)
+    return re.sub(r"次の各号|次(?=のいずれ)", f"{statement.place}各号", words)

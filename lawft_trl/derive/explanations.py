@@ -5,7 +5,7 @@ Words of the statute stand in 「」 and occur there letter for letter; words of
 
 import re
 
-from lawft_trl.derive.changes import MEASURES, Change, number_value, rewrite
+from lawft_trl.derive.changes import MEASURES, Change, number_value, point_to_items, rewrite
 from lawft_trl.derive.elements import KINDS, Element
 from lawft_trl.derive.statements import Statement, split_sentences
 
@@ -108,7 +108,7 @@ def change_quotes(change: Change) -> tuple[str, str]:
         before = [piece for piece in pieces(change.statement) if len(piece) >= 10 and text.find(piece) < windows[0][0]]
         clause = before[-1].split("、")[-1][-40:] if before else ""
         old, new = ([clause, *old], [clause, *new]) if clause and clause not in old[0] else (old, new)
-    return "」「".join(old), "』『".join(new)
+    return "」「".join(old), "』『".join(point_to_items(change.statement, words) for words in new)
 
 
 def _nature(words: str) -> str:
@@ -149,8 +149,8 @@ def why_changed(change: Change, variant: int = 0) -> str:
         texts = (
             f"{place}は「{old}」と定めており、『{new}』とするのは当事者を入れ替えたものである。"
             if swapped
-            else f"{place}の文言は「{old}」であり、『{change.new[0]}』とするのは主体の取り違えである。",
-            f"{place}には「{old}」とある。『{new}』では主体が条文と違う。",
+            else f"{place}の文言は「{old}」であり、『{change.new[0]}』とあるのは条文の掲げる者と異なる。",
+            f"{place}には「{old}」とある。『{new}』では、そこに掲げられる者が条文と違う。",
         )
     elif change.kind == "duty":
         texts = (
@@ -169,10 +169,10 @@ def why_changed(change: Change, variant: int = 0) -> str:
             "limit": ("は範囲を「{old}」と限っており、『{new}』では当てはまる範囲が変わる。", "では「{old}」とされる。『{new}』とすると、当たる場合と当たらない場合が条文と違ってくる。"),
             "time": ("は時期を「{old}」と定めており、『{new}』とする点が条文と異なる。", "によれば時期は「{old}」であって、『{new}』ではない。"),
             "effect": ("の効果は「{old}」であり、『{new}』とするのは条文と結論が違う。", "は「{old}」と結んでいる。『{new}』という効果は定められていない。"),
-            "scope": ("には「{old}」とあり、『{new}』とすると含まれる範囲が条文と食い違う。", "が対象を画する文言は「{old}」である。『{new}』では範囲が逆になる。"),
+            "scope": ("には「{old}」とあり、『{new}』とすると含まれる範囲が条文と食い違う。", "が対象を画する文言は「{old}」である。『{new}』では範囲が条文と異なる。"),
             "condition": ("の要件は「{old}」であり、『{new}』では要件の重なり方が変わる。", "は「{old}」と定めており、『{new}』とは要件の満たし方が異なる。"),
-            "procedure": ("が定める手続は「{old}」であって、『{new}』ではない。", "には「{old}」とある。『{new}』とするこの記述は手続を取り違えている。"),
-            "delegation": ("が細目を委ねる先は「{old}」のとおりで、『{new}』とするのは委任先の誤りである。", "は「{old}」と定めており、『{new}』に委ねてはいない。"),
+            "procedure": ("にいう手続は「{old}」であって、『{new}』ではない。", "には「{old}」とある。『{new}』とするこの記述は手続を取り違えている。"),
+            "delegation": ("が挙げる法令は「{old}」のとおりで、『{new}』とするのは法令の種類の誤りである。", "には「{old}」とある。『{new}』では、定めを置く法令の種類が条文と違う。"),
             "citation": ("が引くのは「{old}」であり、『{new}』ではない。", "には「{old}」とあって、『{new}』を引くこの記述とは条項が違う。"),
             "term": ("の文言は「{old}」であり、『{new}』は要件を別の語に置き換えている。", "は「{old}」と定めるので、『{new}』では意味が変わってしまう。"),
         }[change.kind]
@@ -181,13 +181,18 @@ def why_changed(change: Change, variant: int = 0) -> str:
 
 
 def why_true(statement: Statement, elements: list[Element], variant: int = 0) -> str:
-    """Why a statement is what the statute says: its checkable words, quoted; without a verdict."""
+    """Why a statement is what the statute says: its checkable words, quoted; without a verdict.
+
+    What kind of words they are is not said: a minister may be whom the rule binds or whom one applies to.
+    """
     end = quote_end(statement)
     for element in elements:
+        if element.kind == "proviso":  # its end, この限りでない, stands too far from its beginning for one quotation
+            continue
         span = next((span for span in element.spans if span[0] != span[1]), None)
         words = quote(statement, span) if span else ""
         if len(words) >= 6 and words not in end and end not in words:
             if variant % 2:
                 return f"{statement.place}の「{words}」及び「{end}」という定めと、記述の内容が一致する。"
-            return f"{statement.place}は{KINDS[element.kind]}について「{words}」とし、「{end}」と定めており、記述はこれと同じである。"
-    return f"{statement.place}に「{end}」とあり、記述はこの文言のとおりである。"
+            return f"{statement.place}は「{words}」とし、「{end}」と定めており、記述はこれと同じである。"
+    return f"{statement.place}に「{end}」とあり、記述の内容はこれと一致する。"
