@@ -115,7 +115,7 @@ def test_cot_empty(output):
 
 def test_refuse_unfit():
     with pytest.raises(InputError, match=r"recipes/x\.yaml: the training rows.*(?s:.*)cot-template: .*140"):
-        refuse_unfit(reasoned(140, "条文による。\n答え: {letter}"), "recipes/x.yaml")
+        refuse_unfit(reasoned(140, "条文のとおりである。\n答え: {letter}"), "recipes/x.yaml")
     with pytest.raises(InputError, match="contradiction: "):
         refuse_unfit([asked("b"), asked("c")], "x")
     refuse_unfit([asked("b"), *reasoned(24, "{why}からである。\n答え: {letter}")], "x")
@@ -127,7 +127,7 @@ def test_masking_a_template_twice_changes_nothing(text):
 
 
 def test_low_diversity():
-    assert codes(diversity_findings([row(f"期間は{n:05}日か", "a") for n in range(4000)])) == []
+    assert diversity_findings(rows_of([foreign_record(item, mode="direct") for item in sample_questions(400)])) == []
     assert codes(diversity_findings([row("期間は日か" * (n + 1), "a") for n in range(100)])) == ["low-diversity"]
     assert distinct_ngrams(["あいあい"], 2, characters=4) == pytest.approx(2 / 3)
     assert distinct_ngrams(["あい"], 2, characters=4) is None
@@ -328,32 +328,32 @@ def test_the_doctor_never_fails_on_rows_it_can_read(texts):
 # The command -------------------------------------------------------------------------------------
 
 
-def foreign_faults(capsys, tmp_path, questions, against):
+def foreign_faults(tmp_path, questions, against):
     """Findings of the two files as that project had them, per file."""
     rag = write_rows(tmp_path / "ft_cot_rag_top3.jsonl", [foreign_record(item) for item in questions])
     no_rag = write_rows(tmp_path / "ft_cot_norag.jsonl", [foreign_record(item, top_k=0) for item in questions])
     result = run_lawft("check", rag, no_rag, "--against", against, "--json", LAWFT_LAWQA_DIR="")
     assert result.returncode == 2, result.stderr
-    assert re.search(r"\d+ errors, \d+ warnings found", result.stderr)
+    assert re.search(r"\d+ errors, \d+ warnings(, \d+ notes)? found", result.stderr)
     return {report["file"]: {found["code"]: found for found in report["findings"]} for report in json.loads(result.stdout)["reports"]}.values()
 
 
-def test_a_project_in_its_real_state(capsys, tmp_path):
+def test_a_project_in_its_real_state(tmp_path):
     questions = sample_questions()
     held_out = write_rows(tmp_path / "held_out.jsonl", [foreign_record(item, mode="direct") for item in questions[::4]])
-    rag, no_rag = foreign_faults(capsys, tmp_path, questions, held_out)
+    rag, no_rag = foreign_faults(tmp_path, questions, held_out)
     assert rag["cot-template"]["severity"] == no_rag["cot-template"]["severity"] == "error"
     assert no_rag["statutes-not-shown"]["count"] == 140 and "statutes-not-shown" not in rag
     assert "up to 3×" in rag["duplicate-passage"]["message"] and "duplicate-passage" not in no_rag
     assert "always c scores 34.3 %" in rag["letter-skew"]["message"]
-    assert (rag["leakage"]["count"], rag["leakage"]["severity"]) == (35, "error")
+    assert "same id 35×" in rag["leakage"]["message"] and rag["leakage"]["severity"] == "error"
     assert "letter-asked" in rag and len(rag["leakage"]["examples"]) == 3
 
 
-def test_that_project_on_real_lawqa(capsys, lawqa_dir, tmp_path):
+def test_that_project_on_real_lawqa(lawqa_dir, tmp_path):
     data = tmp_path / "lawqa"
     run_lawft("data", "lawqa", "--from", lawqa_dir, "--out", data, check=True)
-    rag, no_rag = foreign_faults(capsys, tmp_path, lawqa_questions(lawqa_dir), data)
+    rag, no_rag = foreign_faults(tmp_path, lawqa_questions(lawqa_dir), data)
     held_out = len(json.loads((data / "manifest.json").read_text(encoding="utf-8"))["splits"]["test"]["ids"])
     for faults in (rag, no_rag):
         assert faults["leakage"]["count"] == held_out
@@ -381,7 +381,7 @@ def test_check_of_data_prints_tables_and_counts_tokens(tmp_path):
     prices.write_text(f"date: 2026-01-31\ncurrency: JPY\nmodels: {{{TINY_MODEL}: {{training: 1000}}}}\n", encoding="utf-8")
     plain = run_lawft("check", path, COLUMNS="80", LAWFT_LAWQA_DIR="", check=True)
     assert "40 rows, 40 questions, answers a/b/c/d 10/10/10/10" in plain.stdout
-    assert "nothing found" in plain.stdout
+    assert not re.search("error|warning", plain.stdout) and max(map(len, plain.stdout.splitlines())) <= 80 + len(str(path))
     shown = run_lawft("check", path, "--tokenizer", TINY_MODEL, "--epochs", "3", "--prices", prices, LAWFT_LAWQA_DIR="", check=True).stdout
     tokens, cost = int(re.search(r"(\d+) tokens × 3 epochs", shown)[1]), float(re.search(r"([\d.,]+) JPY \(prices of 2026-01-31\)", shown)[1].replace(",", ""))
     assert cost == pytest.approx(tokens * 3 * 1000 / 1e6, abs=0.01)
@@ -425,5 +425,5 @@ def test_check_of_a_recipe_adds_the_findings(sample_data, tmp_path):
 def test_the_manual_names_every_finding():
     codes_in_code = set(re.findall(r'code="([a-z-]+)"', "".join(path.read_text(encoding="utf-8") for path in (ROOT / "lawft_trl" / "data").glob("*.py"))))
     codes_in_code |= {"unencodable-character", "broken-text", "invisible-character", "letter-asked", "reasons-asked", "not-json", "exact-duplicate"}
-    headings = set(re.findall(r"^\| `([a-z-]+)` \|", (ROOT / "docs" / "doctor.md").read_text(encoding="utf-8"), re.MULTILINE))
+    headings = set(re.findall(r"^\| `([a-z][a-z-]+)` \|", (ROOT / "docs" / "doctor.md").read_text(encoding="utf-8"), re.MULTILINE))
     assert headings == codes_in_code

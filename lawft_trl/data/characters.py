@@ -7,7 +7,7 @@ from collections.abc import Iterator
 _KINDS = {
     "lone surrogate": r"[\ud800-\udfff]",
     "replacement character": r"\ufffd",
-    "mojibake": r"(?:[縺繧繝][^\s縺繧繝]?){3,}|(?:[ãäåæçèé][\u0080-\u00bf‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ]{1,2}){2,}|â€[\u0080-\u00bf“”™˜œ¦]",
+    "mojibake": r"(?:[縺繧繝][^\s縺繧繝]{0,2}){3,}|(?:[ãäåæçèé][\u0080-\u00bf‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ]{1,2}){2,}|â€[\u0080-\u00bf“”™˜œ¦]",
     "bidirectional control": r"[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]",
     "zero-width character": r"[\u00ad\u180e\u200b\u200c\u2060-\u2064\ufeff\U000e0000-\U000e007f]|(?<![\u2190-\u2bff\ufe0f\U0001f000-\U0001faff])\u200d",
     "control character": r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\ufff9-\ufffb]",

@@ -23,11 +23,10 @@ def mask_template(text: str) -> str:
 
     Masking a masked text changes nothing.
     """
-    text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
     before = None
-    while before != text:
+    while before != text:  # a mask can leave something to mask: brackets within brackets, letters that meet
         before = text
-        text = _QUOTED.sub("〝", text)
+        text = _QUOTED.sub("〝", unicodedata.normalize("NFKC", text.casefold()))
         text = _NUMBER.sub("#", text)
         text = _LETTER.sub("@", text)
         text = "".join(text.split())

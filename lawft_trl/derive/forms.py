@@ -153,7 +153,7 @@ def _gist(statement: Statement, beside: Sequence[Statement]) -> str:
     quotes = [end] if start[-8:] in end or len(start) < 8 else [start, end]
     if all(part in others for words in quotes for part in words.split("」「")):
         quotes = [quote_apart(statement, others), end]
-    return "と書き出し、".join(f"「{words}」" for words in quotes) if quotes[0] == start else "".join(f"「{words}」" for words in quotes if words)
+    return ("とし、" if quotes[0] == start else "").join(f"「{words}」" for words in quotes if words)
 
 
 def _alike(rule: Statement, group: Sequence[Statement]) -> bool:
