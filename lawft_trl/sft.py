@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+from lawft_trl.data.doctor import refuse_unfit
 from lawft_trl.errors import InputError
 from lawft_trl.quiet import quiet_libraries
 from lawft_trl.recipe import Recipe, load_recipe
@@ -41,8 +42,9 @@ def main(recipe: Recipe, *, resume: bool = False, force: bool = False, rehearsal
     Raises:
         InputError: when data, prompt, machine or folder do not allow the run; nothing has been written then.
     """
-    # Data: read, refuse leakage
+    # Data: read, refuse what teaches nothing or something false, and leakage
     rows = read_roles(recipe)
+    refuse_unfit(rows["train"], str(recipe.path))
     overlap = refuse_overlap(recipe, rows)
 
     # Libraries, loaded only now, and the seed before anything is drawn from it

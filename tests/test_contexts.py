@@ -12,6 +12,7 @@ from test_questions import question
 from lawft_trl.data.build import parse_mix
 from lawft_trl.data.contexts import KINDS, assign_kinds, gold_context, retrieved_context, training_context
 from lawft_trl.data.prompts import answer_text
+from lawft_trl.data.quality import find_overlaps
 from lawft_trl.data.questions import LETTERS, ORDERS
 from lawft_trl.data.rows import question_to_record, read_rows, row_question
 from lawft_trl.errors import InputError
@@ -60,6 +61,12 @@ def test_gold_is_inserted_once_among_the_best_others(seed):
     assert {p["article"]: (p["rank"], p["gold"]) for p in shown.passages} == {
         "甲法/main/1": (0, True), "甲法/main/7": (1, False), "甲法/main/8": (3, False)
     }  # fmt: skip
+
+
+def test_what_the_question_came_with_is_not_shown_again():
+    both = asked(statutes=(GOLD, "## 甲法\n### 第7条\n7号文"))
+    shown = training_context(both, hits(7, 8, 9), "gold_inserted", top_k=3, retriever="bm25s", seed=0)
+    assert sorted(p["article"] for p in shown.passages) == ["甲法/main/1", "甲法/main/7", "甲法/main/8"]
 
 
 def test_the_gold_passage_has_no_favourite_place():
@@ -154,3 +161,15 @@ def test_lawft_data_writes_folds_and_mixes(tmp_path):
     for arguments, message in ((["--folds", "99"], "at most 24"), (["--mix", "gold=1"], "--mix gold=1"), (["--top-k", "0"], "--top-k 0")):
         refused = run_lawft("data", "questions", source, "--out", tmp_path / "no", *arguments)
         assert (refused.returncode, message in refused.stderr, (tmp_path / "no").exists()) == (2, True, False), refused.stderr
+
+
+def test_another_data_set_on_the_same_article_gives_the_test_away(tmp_path):
+    """Questions derived from an article and a benchmark's question on it are not the same text, and still leak."""
+    rows = {}
+    for dataset, words in (("derived", "第1条の期間を選べ。"), ("benchmark", "次のうち、最も適切なものを選んでください。")):
+        record = question_to_record(asked(id=dataset, question=words), answer="direct", context=gold_context(asked()), dataset=dataset, source_file="s")
+        (tmp_path / dataset).write_text(json.dumps(record), encoding="utf-8")
+        rows[dataset] = read_rows(tmp_path / dataset)
+    assert [overlap.reason for overlap in find_overlaps(rows["derived"], rows["benchmark"])] == ["same article"]
+    rows["derived"][0].meta["provisions"] = ["甲法/main/2"]
+    assert find_overlaps(rows["derived"], rows["benchmark"]) == []

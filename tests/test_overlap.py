@@ -104,7 +104,7 @@ def test_overlap_says_none_or_ends_with_2(tmp_path, capsys):
     run(first, second)
     assert "none of the 20 rows" in capsys.readouterr().out
     moved = [item.in_order("cdab") for item in questions[45:48]]
-    moved = [type(item)(**{**vars(item), "id": f"other-{item.id}"}) for item in moved]
+    moved = [type(item)(**{**vars(item), "id": f"other-{item.id}", "provisions": (), "statutes": ()}) for item in moved]
     both = write(tmp_path / "c.jsonl", [*questions[:5], *moved])
     with pytest.raises(InputError, match=r"3 of the 8 rows of .*c\.jsonl are in .*b\.jsonl \(3 of its 20 questions\)"):
         run(both, second)

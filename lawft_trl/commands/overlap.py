@@ -15,7 +15,7 @@ def add(sources: Any) -> argparse.ArgumentParser:
     overlap = sources.add_parser(
         "overlap",
         help="how many rows of one set are in another",
-        description="Says how many rows of A are in B: the same id or group (within a data set), the same prompt, or nearly the same question "
+        description="Says how many rows of A are in B: the same id or group (within a data set), the same prompt or article, or nearly the same question "
         "and choices in any order. Ends with 0 if there is none, with 2 if there are.",
     )
     overlap.add_argument("a", type=Path, metavar="A", help="JSONL of rows or questions, or lawqa_jp")

@@ -164,7 +164,7 @@ def _search(questions: Sequence[Question], folder: Path, retrieval: Retrieval) -
         )
         build_index(corpus)
     index = open_index(corpus)
-    wanted = retrieval.top_k + max((len(question.provisions) for question in questions), default=0)
+    wanted = retrieval.top_k + max((len({*question.provisions, *question.statutes}) for question in questions), default=0)
     hits = {
         question.id: _visible_hits(index, question, wanted, retrieval.hidden)
         for question in tqdm(questions, desc="searching", unit="question", delay=3)

@@ -74,6 +74,8 @@ def training_context(
     others = [_passage(question, hit) for hit in hits if hit.article_key not in question.provisions]
     if kind == DISTRACTORS:
         return _context(question, kind, retriever, others[:top_k])
+    own = {key for text in question.statutes for key in article_keys(text)}  # it may come with more than what decides
+    others = [passage for passage in others if passage["article"] not in own]
     gold = [
         {"article": ", ".join(article_keys(text)), "rank": 0, "score": None, "gold": True, "as_of": question.as_of, "text": text}
         for text in question.statutes

@@ -27,7 +27,8 @@ _QUESTION_BLOCK = re.compile(
 _ARTICLE_HEADING = re.compile(r"^[^。\n]{0,40}第[0-9０-９〇一二三四五六七八九十百千]+条", re.MULTILINE)
 _INSTRUCTION = re.compile(r"ください|下さい|しなさい|せよ|こと[。\n]|回答|解答|答え|選択肢|あなたは|please|answer", re.IGNORECASE)
 _LABELLED = re.compile(r"^\W*[【\[(（■#]*(?:法令条文|関連条文|参考条文|条文|関連法令|法令|参考資料|資料|コンテキスト|context)[】\])）:：]*\s*\n((?:(?!\W*【).*\n?)*)", re.MULTILINE | re.IGNORECASE)
-_PASSAGE = 40  # characters; a shorter paragraph may well be the same in two articles
+_PASSAGE = 40  # characters of a paragraph that is taken for a passage where nothing names it
+_REPEATED = 20  # characters of a line that is not the same in two articles by chance (in lawqa_jp's contexts none is)
 
 _LETTER_ONLY = re.compile(
     r"(?:1|１|一)\s*文字(?:のみ|だけ)|(?:記号|アルファベット|英字|選択肢)(?:の記号)?(?:を)?(?:[1１一]つ)?(?:のみ|だけ)(?:を|で)?(?:答|回答|解答|出力|書)|(?:only the|single) letter",
@@ -114,7 +115,7 @@ def passage_findings(rows: Sequence[Row], frames: Sequence[str]) -> list[Finding
     hits, most = [], 1
     for row, frame in zip(rows, frames, strict=True):
         lines = ("".join(line.split()) for line in frame.split("\n") if not line.lstrip().startswith("#"))
-        passages = known_passages(row) or [line for line in lines if len(line) >= _PASSAGE]
+        passages = known_passages(row) or [line for line in lines if len(line) >= _REPEATED]
         passage, count = next(iter(Counter("".join(passage.split()) for passage in passages).most_common(1)), ("", 1))
         if count > 1:
             most = max(most, count)

@@ -15,7 +15,7 @@ class Overlap:
     """A training row that gives away a test row.
 
     Attributes:
-        reason: `"same id"`, `"same group"`, `"same prompt"` or `"near-duplicate text"`.
+        reason: `"same id"`, `"same group"`, `"same article"`, `"same prompt"` or `"near-duplicate text"`.
         train: the training row.
         test: the test row.
     """
@@ -28,24 +28,29 @@ class Overlap:
 def find_overlaps(train: Sequence[Row], test: Sequence[Row]) -> list[Overlap]:
     """For every training row that is in the test set, the first reason found; at most one per training row.
 
-    Ids and groups are compared within a data set, and where one of the two rows does not say which it is from.
+    Ids and groups are compared within a data set, and where one of the two rows does not say which it is from; the
+    articles that decide the questions (`meta.provisions`) across all of them.
     Texts are compared on the question and its choices, so that neither the prompt's own sentences nor the order of the
     choices count. A row that does not say which part of its prompt is the question is searched for the other's.
     """
-    ids, groups, prompts = defaultdict(list), defaultdict(list), {}
+    ids, groups, articles, prompts = defaultdict(list), defaultdict(list), {}, {}
     for row in test:
         if row.meta.get("id") is not None:
             ids[row.id].append(row)
         if row.meta.get("group"):
             groups[row.meta["group"]].append(row)
+        for article in row.meta.get("provisions") or ():
+            articles.setdefault(str(article), row)
         prompts.setdefault(plain(row.prompt[-1]["content"]), row)
     texts = _Texts(test, train)
     overlaps = []
     for row in tqdm(train, desc="comparing", unit="row", delay=3, leave=False):
         same_id = _same_dataset(row, ids[row.id] if row.meta.get("id") is not None else [])
         same_group = _same_dataset(row, groups.get(row.meta.get("group"), []))
+        same_article = next((articles[str(key)] for key in row.meta.get("provisions") or () if str(key) in articles), None)
         same_prompt = prompts.get(plain(row.prompt[-1]["content"]))
-        for reason, found in (("same id", same_id), ("same group", same_group), ("same prompt", same_prompt)):
+        reasons = (("same id", same_id), ("same group", same_group), ("same article", same_article), ("same prompt", same_prompt))
+        for reason, found in reasons:
             if found is not None:
                 overlaps.append(Overlap(reason, row, found))
                 break

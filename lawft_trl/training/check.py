@@ -13,7 +13,7 @@ from rich.text import Text
 
 from lawft_trl.data.chat import end_of_turn
 from lawft_trl.data.data_files import benchmark_rows
-from lawft_trl.data.doctor import examine
+from lawft_trl.data.doctor import examine, refuse_unfit
 from lawft_trl.data.findings import Finding
 from lawft_trl.data.questions import LETTERS
 from lawft_trl.data.rows import Row
@@ -54,6 +54,7 @@ def check_recipe(recipe: Recipe) -> Checked:
         InputError: as training would.
     """
     rows = read_roles(recipe)
+    refuse_unfit(rows["train"], str(recipe.path))
     overlap = refuse_overlap(recipe, rows)
     tokenizer = recipe_tokenizer(recipe)
     encoded = encode_role(recipe, rows["train"], tokenizer)
