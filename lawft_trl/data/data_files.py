@@ -14,7 +14,7 @@ from lawft_trl.data.doctor import BENCHMARK, MAX_OUTPUT, Role, examine
 from lawft_trl.data.findings import Example, Finding, example, worst_first
 from lawft_trl.data.lawqa import find_lawqa, read_lawqa
 from lawft_trl.data.questions import Question, read_questions
-from lawft_trl.data.rows import Row, _turns, question_to_record, record_problems
+from lawft_trl.data.rows import Row, question_to_record, record_problems, row_key, row_turns
 from lawft_trl.errors import InputError
 from lawft_trl.text_files import read_text
 
@@ -200,13 +200,12 @@ def _rows(path: Path, records: Sequence[tuple[int, object]], faults: dict[str, l
             kind = "empty" if _is_empty(record) else "format"
             faults[kind].append(example(source, None, "; ".join(problems)))
             continue
-        meta, turns = record.get("meta") or {}, list(_turns(record))
-        key = json.dumps([turns, meta.get("dataset"), meta.get("id")], ensure_ascii=False)
+        meta, key = record.get("meta") or {}, row_key(record)
         if key in first:
             faults["exact-duplicate"].append(example(source, meta.get("id"), f"the same row as line {first[key]}"))
             continue
         first[key] = number
-        rows += [Row(prompt=tuple(prompt), output=output, meta=meta, source=source) for prompt, output in turns]
+        rows += [Row(prompt=tuple(prompt), output=output, meta=meta, source=source) for prompt, output in row_turns(record)]
     return rows
 
 

@@ -168,20 +168,17 @@ def read_rows(path: Path, *, system: str | None = None) -> list[Row]:
         source = f"{path}:{number}"
         faults = record_problems(record)
         if not faults:
-            meta = record.get("meta") or {}
-            turns = list(_turns(record))
-            # The same prompt, answer and question: a copy. Equal first turns of two conversations are none.
-            key = json.dumps([turns, meta.get("dataset"), meta.get("id")], ensure_ascii=False)
+            key = row_key(record)
             if key in first:
                 faults = [f"the same row as {first[key]}"]
             first.setdefault(key, source)
         if faults:
             problems += [f"{source}: {fault}" for fault in faults]
             continue
-        for prompt, output in turns:
+        for prompt, output in row_turns(record):
             if system is not None and prompt[0]["role"] != "system":
                 prompt = [{"role": "system", "content": system}, *prompt]
-            rows.append(Row(prompt=tuple(prompt), output=output, meta=meta, source=source))
+            rows.append(Row(prompt=tuple(prompt), output=output, meta=record.get("meta") or {}, source=source))
     if problems:
         raise InputError(f"{path}: {len(problems)} error(s) in the rows", problems)
     return rows
@@ -263,7 +260,16 @@ def _message_problems(messages: object, name: str, *, needs_answer: bool) -> lis
     return problems
 
 
-def _turns(record: dict[str, Any]) -> Iterable[tuple[list[dict[str, str]], str]]:
+def row_key(record: dict[str, Any]) -> str:
+    """What makes two records without faults the same row: prompt, answer and question.
+
+    Equal first turns of two conversations do not.
+    """
+    meta = record.get("meta") or {}
+    return json.dumps([list(row_turns(record)), meta.get("dataset"), meta.get("id")], ensure_ascii=False)
+
+
+def row_turns(record: dict[str, Any]) -> Iterable[tuple[list[dict[str, str]], str]]:
     """`(prompt, output)` for every assistant turn of a record that has no faults."""
     if "messages" in record:
         messages = [{"role": message["role"], "content": message["content"]} for message in record["messages"]]
