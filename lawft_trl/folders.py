@@ -48,6 +48,9 @@ def whole_folder(target: Path, *, force: bool, mark: str, rename: str) -> Iterat
     temporary = target.with_name(f".{target.name}.{os.getpid()}.unfinished")
     try:
         temporary.mkdir(parents=True)
+    except (NotADirectoryError, FileExistsError, PermissionError, FileNotFoundError) as error:
+        raise InputError(f"{target}: no folder can be made there: {error.strerror}; give another {rename}") from None
+    try:
         yield temporary
     except BaseException as error:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -134,6 +134,8 @@ def contradictions(values: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, s
     for key in ("packing", "eval_packing", "padding_free", "assistant_only_loss"):
         if training.get(key):
             faults.append((f"training.{key}", "must be false: rows are trained one by one with completion masks"))
+    if "lm_head" in (values["lora"].get("target_modules") or ()):
+        faults.append(("lora.target_modules", "lm_head cannot be adapted: TRL computes the loss from its weight alone; remove it"))
     template = training.get("chat_template_path")
     if isinstance(template, str) and not template.endswith((".jinja", ".j2")):
         faults.append(("training.chat_template_path", "must be a .jinja file; another model's template would resize this one"))

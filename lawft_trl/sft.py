@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-from lawft_trl.data.doctor import refuse_unfit
+from lawft_trl.doctor.examine import refuse_unfit
 from lawft_trl.errors import InputError
 from lawft_trl.quiet import quiet_libraries
 from lawft_trl.recipe import Recipe, load_recipe

@@ -1,5 +1,6 @@
 """Reading text that others wrote: UTF-8, JSONL, and the messages when it is neither."""
 
+import codecs
 import hashlib
 import json
 from pathlib import Path
@@ -8,18 +9,28 @@ from lawft_trl.errors import InputError
 
 
 def read_text(path: Path) -> str:
-    """The text of a UTF-8 file; a missing file or another encoding is an `InputError` that names the mend."""
+    """The text of a UTF-8 file; a file that cannot be read or another encoding is an `InputError` that names the mend."""
     try:
         return path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
         raise InputError(f"{path}: no such file (looked in {path.parent.resolve()})") from None
     except IsADirectoryError:
         raise InputError(f"{path}: this is a folder; a file is expected") from None
+    except PermissionError:
+        raise InputError(f"{path}: no permission to read it (see ls -l {path})") from None
     except UnicodeDecodeError as error:
+        utf16 = error.object.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        kind, encoding = ("it begins as UTF-16 does", "UTF-16") if utf16 else ("if it is Shift-JIS", "CP932")
         raise InputError(
             f"{path}: not UTF-8 (byte {error.start} is 0x{error.object[error.start]:02x}); "
-            f"if it is Shift-JIS, convert it: iconv -f CP932 -t UTF-8 {path} > {path.stem}.utf8{path.suffix}"
+            f"{kind}, convert it: iconv -f {encoding} -t UTF-8 {path} > {path.stem}.utf8{path.suffix}"
         ) from None
+
+
+def refuse_array(path: Path, text: str) -> None:
+    """Raises an `InputError` that names the mend where the text is one JSON array instead of an object a line."""
+    if text.lstrip().startswith("["):
+        raise InputError(f"{path}: this is one JSON array; write one object a line (JSONL): jq -c '.[]' {path} > {path.stem}.jsonl")
 
 
 def read_jsonl(path: Path) -> list[tuple[int, object]]:
@@ -30,8 +41,7 @@ def read_jsonl(path: Path) -> list[tuple[int, object]]:
     """
     records, problems = [], []
     text = read_text(path)
-    if text.lstrip().startswith("["):
-        raise InputError(f"{path}: this is one JSON array; write one object a line (JSONL): jq -c '.[]' {path} > {path.stem}.jsonl")
+    refuse_array(path, text)
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue

@@ -8,11 +8,11 @@ from lawft_trl.statutes.citations import (
     SHORT_TITLES,
     article_number,
     find_citations,
-    item_number,
+    item_name,
     paragraph_number,
-    parse_number,
     title_names,
 )
+from lawft_trl.statutes.numerals import read_number
 
 DRUGS = "医薬品、医療機器等の品質、有効性及び安全性の確保等に関する法律"
 NAMES = title_names(
@@ -28,20 +28,19 @@ def kanji_number(number: int) -> str:
 
 @given(st.integers(1, 9999))
 def test_kanji_numbers_are_read_as_they_are_written(number):
-    assert parse_number(kanji_number(number)) == number
-    assert parse_number(str(number)) == parse_number(str(number).translate(str.maketrans("0123456789", "０１２３４５６７８９"))) == number
-    assert parse_number("".join("〇一二三四五六七八九"[int(digit)] for digit in str(number))) == number
+    assert read_number(kanji_number(number)) == number
+    assert read_number(str(number)) == read_number(str(number).translate(str.maketrans("0123456789", "０１２３４５６７８９"))) == number
+    assert read_number("".join("〇一二三四五六七八九"[int(digit)] for digit in str(number))) == number
 
 
 @pytest.mark.parametrize(("kanji", "number"), [("十", 10), ("百六十六", 166), ("二〇二", 202), ("千九百", 1900), ("二千二十", 2020)])
 def test_numerals(kanji, number):
-    assert parse_number(kanji) == number
+    assert read_number(kanji) == number
 
 
-@pytest.mark.parametrize("text", ["", "2十", "イ", "-1", "1.5"])
+@pytest.mark.parametrize("text", ["", "2十", "イ", "-1"])
 def test_what_is_no_numeral(text):
-    with pytest.raises(ValueError):
-        parse_number(text)
+    assert read_number(text) is None
 
 
 @pytest.mark.parametrize(
@@ -54,7 +53,7 @@ def test_article_numbers(name, number):
 
 
 def test_item_numbers():
-    assert [item_number(name) for name in ("第１号", "第二号の三", "第イ号", "第1号イ", "")] == ["1", "2_3", "", "", ""]
+    assert [item_name(name) for name in ("第１号", "第二号の三", "第イ号", "第1号イ", "")] == ["第1号", "第2号の3", "", "", ""]
 
 
 def test_paragraph_numbers():

@@ -14,8 +14,10 @@ from lawft_trl.data.contexts import KINDS, assign_kinds, gold_context, retrieved
 from lawft_trl.data.prompts import answer_text
 from lawft_trl.data.quality import find_overlaps
 from lawft_trl.data.questions import LETTERS, ORDERS
-from lawft_trl.data.rows import question_to_record, read_rows, row_question
+from lawft_trl.data.rows import question_to_record, read_rows, row_question, with_fewer_statutes
 from lawft_trl.errors import InputError
+from lawft_trl.evaluation.predict import unique_questions
+from lawft_trl.reasons.held_out import known_splits
 from lawft_trl.statutes.passages import Passage
 from lawft_trl.statutes.search import Hit
 
@@ -46,7 +48,7 @@ def test_kinds_have_their_shares(numbers, seed, inserted, distractors):
     assert assign_kinds(reversed(questions), mix, seed) == kinds
 
 
-@pytest.mark.parametrize("text", ["retrieved=0.5", "gold=1", "retrieved=-1,distractors=2", "retrieved", "retrieved=x", ""])
+@pytest.mark.parametrize("text", ["retrieved=0.5", "retrieved=nan", "retrieved=1,retrieved=1", "gold=1", "retrieved=-1,distractors=2", "retrieved", "retrieved=x", ""])
 def test_impossible_mixes_are_refused(text):
     with pytest.raises(InputError, match="--mix") as caught:
         assign_kinds([question()], parse_mix(text), 0)
@@ -127,14 +129,16 @@ def test_rows_with_retrieved_statutes_give_their_question_back(tmp_path):
 
 
 def test_lawft_data_writes_folds_and_mixes(tmp_path):
-    lines = [
-        json.dumps({
-            "id": f"q{n}", "law": "甲法", "question": f"第{n}条の期間を選べ。", "choices": dict(zip(LETTERS, (f"{n}日", f"{n}月", f"{n}年", f"{n}時間"), strict=True)),
-            "answer": LETTERS[n % 4], "statutes": [f"## 甲法\n### 第{n}条\n期間は、{n}とする。"], "as_of": "2026-04-01",
-            "reasons": dict.fromkeys(LETTERS, f"「期間は、{n}とする」と定める。") if n % 2 else {},
-        }, ensure_ascii=False)
-        for n in range(1, 25)
-    ]  # fmt: skip
+    things = ["庭園", "井戸", "灯籠", "時計", "巻物", "雪蔵", "気球", "水車", "鐘楼", "温室", "石畳", "渡船", "花火", "織物", "陶器", "蜂蜜", "果樹", "橋梁", "香炉", "楽譜", "帆船", "鉱石", "薬草", "燭台"]
+    lines = []
+    for n, thing in enumerate(things, start=1):
+        choices = dict(zip(LETTERS, (f"{n}日", f"{n}月", f"{n}年", f"{n}時間"), strict=True))
+        rule = f"{thing}を預かる者が{thing}を手元に置く期間は、{choices[LETTERS[n % 4]]}とする"
+        reasons = {letter: f"{thing}については「{rule}」とあり、{thing}の期間を『{choices[letter]}』とする記述を{thing}の条文と比べる。" for letter in LETTERS}
+        lines.append(json.dumps({
+            "id": f"q{n}", "law": "甲法", "question": f"{thing}を預かる者が{thing}を手元に置く期間を選べ。", "choices": choices, "answer": LETTERS[n % 4],
+            "statutes": [f"## 甲法\n### 第{n}条\n{rule}。"], "as_of": "2026-04-01", "reasons": reasons if n % 2 else {},
+        }, ensure_ascii=False))  # fmt: skip
     source = tmp_path / "mine.jsonl"
     source.write_text("\n".join(lines), encoding="utf-8")
     mix = "retrieved=0.5,gold_inserted=0.25,distractors=0.25"
@@ -158,6 +162,11 @@ def test_lawft_data_writes_folds_and_mixes(tmp_path):
     card = (out / "data_card.md").read_text(encoding="utf-8")
     assert "Law as of: 2026-04-01." in card and "gold_inserted 25 %" in card
     assert len(list((out / "statutes").glob("passages.jsonl"))) == 1
+    named = json.loads(lines[0])
+    named["reasons"]["a"] = "選択肢bとは違い、" + named["reasons"]["a"]
+    (tmp_path / "named.jsonl").write_text("\n".join([json.dumps(named, ensure_ascii=False), *lines[1:]]), encoding="utf-8")
+    refused = run_lawft("data", "questions", tmp_path / "named.jsonl", "--out", tmp_path / "no")
+    assert (refused.returncode, "q1: letter: a:" in refused.stderr, (tmp_path / "no").exists()) == (2, True, False), refused.stderr
     for arguments, message in ((["--folds", "99"], "at most 24"), (["--mix", "gold=1"], "--mix gold=1"), (["--top-k", "0"], "--top-k 0")):
         refused = run_lawft("data", "questions", source, "--out", tmp_path / "no", *arguments)
         assert (refused.returncode, message in refused.stderr, (tmp_path / "no").exists()) == (2, True, False), refused.stderr
@@ -173,3 +182,75 @@ def test_another_data_set_on_the_same_article_gives_the_test_away(tmp_path):
     assert [overlap.reason for overlap in find_overlaps(rows["derived"], rows["benchmark"])] == ["same article"]
     rows["derived"][0].meta["provisions"] = ["甲法/main/2"]
     assert find_overlaps(rows["derived"], rows["benchmark"]) == []
+
+
+def test_gold_that_the_question_does_not_bring_is_taken_from_the_search():
+    bare = asked(statutes=())
+    shown = training_context(bare, hits(7, 1, 8, 9), "gold_inserted", top_k=3, retriever="bm25s", seed=0)
+    assert shown.gold_shown and not shown.missing and len(shown.statutes) == 3
+    unfound = training_context(bare, hits(7, 8, 9), "gold_inserted", top_k=3, retriever="bm25s", seed=0)
+    assert unfound.gold_shown is False and unfound.missing == ("甲法/main/1",), "what is not shown is not said to be"
+
+
+def test_where_nobody_knows_what_decides_nothing_is_said_of_it():
+    unknown = asked(provisions=(), statutes=())
+    for kind in KINDS:
+        shown = training_context(unknown, hits(1, 7, 8), kind, top_k=2, retriever="bm25s", seed=0)
+        assert (shown.kind, shown.gold_shown, shown.missing) == ("retrieved", None, ())
+
+
+@pytest.mark.parametrize("mode", ["cot", "direct"])
+def test_trimming_keeps_the_deciding_passage_and_what_is_said_of_it_true(tmp_path, mode):
+    two = asked(provisions=("甲法/main/1", "甲法/main/2"))
+    context = retrieved_context(two, hits(7, 1, 8, 2), top_k=4, retriever="bm25s")
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps(question_to_record(two, answer=mode, context=context, dataset="d", source_file="s")), encoding="utf-8")
+    (row,) = read_rows(path)
+    shorter = list(with_fewer_statutes(row))
+    assert [[p["article"][-1] for p in r.meta["passages"]] for r in shorter] == [["7", "1", "2"], ["1", "2"], ["1"]]
+    assert [r.meta["gold_missing"] for r in shorter] == [[], [], ["甲法/main/2"]]
+    for r in shorter:
+        assert row_question(r).statutes == tuple(r.meta["statutes"])
+        caveat = "示された条文だけでは、すべての選択肢を判断することはできない。"
+        assert r.output.startswith(caveat) == (mode == "cot" and bool(r.meta["gold_missing"]))
+    assert [p["article"][-1] for p in row.meta["passages"]] == ["7", "1", "8", "2"], "the row itself stays"
+
+
+def test_questions_on_the_law_of_different_days_need_a_corpus(tmp_path):
+    lines = [
+        json.dumps({
+            "id": f"q{n}", "law": "甲法", "question": f"第{n}条の{'甲乙丙丁戊己庚辛'[n] * 12}の期間を選べ。", "choices": dict(zip(LETTERS, "一二三四", strict=True)),
+            "answer": "a", "statutes": [f"## 甲法\n### 第{n}条\n期間は、{n}とする。"], "as_of": f"202{n % 2}-04-01",
+        })
+        for n in range(8)
+    ]  # fmt: skip
+    (tmp_path / "mine.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    result = run_lawft("data", "questions", tmp_path / "mine.jsonl", "--out", tmp_path / "out", "--dev-share", "0", check=True)
+    assert "*_rag were not written: the questions are about the law of different days" in result.stdout
+    assert not (tmp_path / "out" / "direct_rag").exists() and (tmp_path / "out" / "direct_gold").exists()
+
+
+def test_impossible_places_are_refused_without_a_traceback(tmp_path):
+    (tmp_path / "afile").write_text("x", encoding="utf-8")
+    for out in (tmp_path / "afile" / "x", "/proc/nowhere/x"):
+        refused = run_lawft("data", "sample", "--out", out)
+        assert (refused.returncode, "no folder can be made there" in refused.stderr) == (2, True), refused.stderr
+
+
+def test_a_damaged_manifest_holds_out_nobody_knows_what(tmp_path):
+    (tmp_path / "q.jsonl").write_text("{}", encoding="utf-8")
+    for text, message in (("{", "not JSON"), ('{"splits": ["train"]}', "not a manifest that `lawft data` wrote")):
+        (tmp_path / "manifest.json").write_text(text, encoding="utf-8")
+        with pytest.raises(InputError, match=message):
+            known_splits(tmp_path / "q.jsonl")
+
+
+def test_one_id_for_two_questions_is_refused_where_one_would_be_lost(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    records = [
+        question_to_record(asked(question=words), answer="direct", context=gold_context(asked()), dataset="d", source_file="s")
+        for words in ("第1条の期間を選べ。", "第2条の期間を選べ。")
+    ]
+    path.write_text("\n".join(json.dumps(record) for record in records), encoding="utf-8")
+    with pytest.raises(InputError, match="1 rows have the id of another question"):
+        unique_questions(read_rows(path))

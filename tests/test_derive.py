@@ -18,7 +18,6 @@ from lawft_trl.data.rows import Row
 from lawft_trl.derive.changes import Change, changes_of, is_implied, plain, read_corpus, rewrite, show
 from lawft_trl.derive.elements import KINDS, find_elements
 from lawft_trl.derive.exclusion import excluded_articles
-from lawft_trl.derive.numerals import read_number, write_number
 from lawft_trl.derive.parties import find_parties, read_parties
 from lawft_trl.derive.predicates import find_predicates
 from lawft_trl.derive.questions import derive_questions, neighbourhoods
@@ -31,6 +30,7 @@ from lawft_trl.derive.verbs import (
 )
 from lawft_trl.errors import InputError
 from lawft_trl.statutes.headed_text import lawqa_passages, merge_excerpts, read_headed
+from lawft_trl.statutes.numerals import read_number, write_number
 from lawft_trl.statutes.passages import Passage, sort_key, write_corpus
 
 LAW = "架空水路法"

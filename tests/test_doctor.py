@@ -10,7 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_questions import question
 
-from lawft_trl.data.answer_checks import (
+from lawft_trl.data.questions import ORDERS
+from lawft_trl.data.rows import Row
+from lawft_trl.doctor.answer_checks import (
     contradiction_findings,
     diversity_findings,
     empty_reason_findings,
@@ -18,17 +20,21 @@ from lawft_trl.data.answer_checks import (
     position_findings,
     template_findings,
 )
-from lawft_trl.data.characters import find_characters, visible
-from lawft_trl.data.data_files import examine_files, read_data
-from lawft_trl.data.doctor import benchmark_findings, examine, leakage_findings, near_duplicate_findings, refuse_unfit
-from lawft_trl.data.findings import example, with_strictness
-from lawft_trl.data.personal import find_personal, mask_personal
-from lawft_trl.data.prompt_checks import claim_findings, form_findings, frame_of, passage_findings, priming_findings
-from lawft_trl.data.questions import ORDERS
-from lawft_trl.data.rows import Row
-from lawft_trl.data.templates import distinct_ngrams, mask_template, reasoning_length
-from lawft_trl.data.text_checks import character_findings, long_output_findings, markup_findings, personal_findings
-from lawft_trl.data.training_cost import read_training_price
+from lawft_trl.doctor.characters import find_characters, visible
+from lawft_trl.doctor.data_files import examine_files, read_data
+from lawft_trl.doctor.examine import (
+    benchmark_findings,
+    examine,
+    leakage_findings,
+    near_duplicate_findings,
+    refuse_unfit,
+)
+from lawft_trl.doctor.findings import example, with_strictness
+from lawft_trl.doctor.personal import find_personal, mask_personal
+from lawft_trl.doctor.prompt_checks import claim_findings, form_findings, frame_of, passage_findings, priming_findings
+from lawft_trl.doctor.templates import distinct_ngrams, mask_template, reasoning_length
+from lawft_trl.doctor.text_checks import character_findings, long_output_findings, markup_findings, personal_findings
+from lawft_trl.doctor.training_cost import read_training_price
 from lawft_trl.errors import InputError
 
 
@@ -423,7 +429,7 @@ def test_check_of_a_recipe_adds_the_findings(sample_data, tmp_path):
 
 
 def test_the_manual_names_every_finding():
-    codes_in_code = set(re.findall(r'code="([a-z-]+)"', "".join(path.read_text(encoding="utf-8") for path in (ROOT / "lawft_trl" / "data").glob("*.py"))))
+    codes_in_code = set(re.findall(r'code="([a-z-]+)"', "".join(path.read_text(encoding="utf-8") for path in (ROOT / "lawft_trl" / "doctor").glob("*.py"))))
     codes_in_code |= {"unencodable-character", "broken-text", "invisible-character", "letter-asked", "reasons-asked", "not-json", "exact-duplicate"}
     headings = set(re.findall(r"^\| `([a-z][a-z-]+)` \|", (ROOT / "docs" / "doctor.md").read_text(encoding="utf-8"), re.MULTILINE))
     assert headings == codes_in_code

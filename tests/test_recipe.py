@@ -131,6 +131,7 @@ BROKEN = {
     "extends a number": ("extends: 5\n" + GOOD, ["recipe.yaml:1: extends: expected a file or a list of files, found the whole number 5"]),
     "template that is a number": (GOOD + "  chat_template_path: 5\n", ["training.chat_template_path: expected a string"]),
     "template of another model": (GOOD + "  chat_template_path: Qwen/Qwen3-8B\n", ["must be a .jinja file"]),
+    "an adapter on the head": (GOOD.replace("r: 8", "r: 8\n  target_modules: [q_proj, lm_head]"), ["lora.target_modules: lm_head cannot be adapted"]),
     "no training file": (GOOD.replace("train: train.jsonl", "train: []"), ["data.train: expected a list of strings"]),
     "training files that are numbers": (GOOD.replace("train: train.jsonl", "train: [1]"), ["data.train: expected a list of strings"]),
     "batch of nothing": (GOOD + "evaluation:\n  batch_size: 0\n", ["evaluation.batch_size: expected at least 1, found 0"]),

@@ -276,7 +276,7 @@ def test_lawft_data_writes_everything_or_nothing(tmp_path):
 
 def test_lawft_data_on_real_lawqa(lawqa_dir, tmp_path):
     out = tmp_path / "lawqa"
-    run_lawft("data", "lawqa", "--from", lawqa_dir, "--out", out, check=True)
+    run_lawft("data", "lawqa", "--from", "selection.json", "--out", out, cwd=lawqa_dir / "data", check=True)
     manifest = json.loads((out / "manifest.json").read_text(encoding="utf-8"))
     assert sum(split["questions"] for split in manifest["splits"].values()) == 140
     assert "デジタル庁" in (out / "ATTRIBUTION.txt").read_text(encoding="utf-8")

@@ -10,8 +10,8 @@ from lawft_trl.commands.recipe import recipe_path
 from lawft_trl.errors import InputError
 
 if TYPE_CHECKING:
-    from lawft_trl.data.data_files import Report
-    from lawft_trl.data.findings import Finding
+    from lawft_trl.doctor.data_files import Report
+    from lawft_trl.doctor.findings import Finding
 
 
 def add(verbs: Any) -> None:
@@ -61,8 +61,8 @@ def _check_data(options: argparse.Namespace) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    from lawft_trl.data.data_files import evaluation_rows, examine_files
-    from lawft_trl.data.findings import findings_table, with_strictness
+    from lawft_trl.doctor.data_files import evaluation_rows, examine_files
+    from lawft_trl.doctor.findings import findings_table, with_strictness
 
     wrong = [name for name in options.more if not _is_data(name)]
     if wrong:
@@ -85,11 +85,18 @@ def _check_data(options: argparse.Namespace) -> None:
 def _check_recipe(options: argparse.Namespace) -> None:
     from lawft_trl.recipe import load_recipe
 
-    recipe = load_recipe(recipe_path(options.target), options.more)
+    path = recipe_path(options.target)
+    try:
+        recipe = load_recipe(path, options.more)
+    except InputError as error:
+        if path.is_file() or path == Path(options.target):
+            raise
+        data = "neither a .jsonl or .json file nor a folder" if Path(options.target).exists() else f"no such file or folder (looked in {Path.cwd()})"
+        raise InputError(f"{options.target}: no data and no recipe", [f"as data: {data}", f"as a recipe: {error.heading}"]) from None
     from rich.console import Console
 
-    from lawft_trl.data.data_files import evaluation_rows
-    from lawft_trl.data.findings import findings_table, with_strictness
+    from lawft_trl.doctor.data_files import evaluation_rows
+    from lawft_trl.doctor.findings import findings_table, with_strictness
     from lawft_trl.training.check import check_recipe, examine_recipe, print_check, trained_tokens
     from lawft_trl.training.preflight import read_roles
 
@@ -119,7 +126,7 @@ def _check_recipe(options: argparse.Namespace) -> None:
 
 def _end(what: str, findings: "Sequence[Finding]") -> None:
     """Ends with 2 if there is an error; otherwise the check is passed."""
-    from lawft_trl.data.findings import count_severities
+    from lawft_trl.doctor.findings import count_severities
 
     if any(found.severity == "error" for found in findings):
         raise InputError(f"{what}: {count_severities(findings)} found")
@@ -134,7 +141,7 @@ def _tokens(options: argparse.Namespace, reports: "Sequence[Report]") -> "Mappin
     import statistics
 
     from lawft_trl.data.chat import load_tokenizer
-    from lawft_trl.data.training_cost import count_tokens
+    from lawft_trl.doctor.training_cost import count_tokens
 
     tokenizer = load_tokenizer(options.tokenizer)
     counted = {}
@@ -156,7 +163,7 @@ def _tokens(options: argparse.Namespace, reports: "Sequence[Report]") -> "Mappin
 def _cost(options: argparse.Namespace, model: str, tokens: int, epochs: float) -> str | None:
     if not options.prices:
         return None
-    from lawft_trl.data.training_cost import read_training_price
+    from lawft_trl.doctor.training_cost import read_training_price
 
     return read_training_price(options.prices, model).of(round(tokens * epochs))
 
@@ -181,7 +188,7 @@ def _report_record(report: "Report", findings: "Sequence[Finding]", tokens: dict
 
 
 def _finding_records(findings: "Sequence[Finding]") -> list[dict[str, Any]]:
-    from lawft_trl.data.findings import finding_record
+    from lawft_trl.doctor.findings import finding_record
 
     return [finding_record(found) for found in findings]
 

@@ -20,7 +20,6 @@ def add(verbs: Any) -> None:
     folder = os.environ.get("LAWFT_LAWQA_DIR")
     lawqa.add_argument("--from", dest="folder", type=Path, default=Path(folder) if folder else None, metavar="FOLDER",
                        help="a clone of lawqa_jp, or one of its JSON files (default: $LAWFT_LAWQA_DIR, else it is downloaded)")  # fmt: skip
-    lawqa.add_argument("--reasons", type=Path, metavar="FILE", help="questions with reasons (lawft data reasons), for cot_* training rows")
     lawqa.set_defaults(run=_lawqa)
     sample = sources.add_parser("sample", help="the shipped questions on fictional statutes")
     sample.set_defaults(run=_sample)
@@ -32,6 +31,8 @@ def add(verbs: Any) -> None:
     for source in (lawqa, sample, own):
         source.add_argument("--statutes", type=Path, metavar="CORPUS",
                             help="corpus the retrieved patterns search, with its index (default: the questions' own statutes)")  # fmt: skip
+        source.add_argument("--reasons", type=Path, metavar="FILE",
+                            help="reasons for some of the questions, for cot_* training rows (what lawft data reasons writes)")  # fmt: skip
     for source in (lawqa, sample, own):
         _add_row_options(source, test_share=0.3)
     _add_row_options(derived, test_share=0.0)  # they train; what is measured is another set
@@ -54,15 +55,13 @@ def _add_row_options(source: argparse.ArgumentParser, *, test_share: float) -> N
 
 def _lawqa(options: argparse.Namespace) -> None:
     from lawft_trl.data.build import Source
-    from lawft_trl.data.lawqa import ATTRIBUTION, find_lawqa, known_issues, read_lawqa, with_reasons
+    from lawft_trl.data.lawqa import ATTRIBUTION, find_lawqa, known_issues, read_lawqa
     from lawft_trl.data.lawqa_download import download_lawqa
-    from lawft_trl.data.questions import read_questions
 
     file = find_lawqa(options.folder or download_lawqa())
     questions = read_lawqa(file)
-    if options.reasons:
-        questions = with_reasons(questions, read_questions(options.reasons), options.reasons)
-    licence = next((path for path in (file.parent / "LICENSE.md", file.parents[1] / "LICENSE.md") if path.is_file()), None)
+    folder = file.resolve().parent
+    licence = next((path for path in (folder / "LICENSE.md", folder.parent / "LICENSE.md") if path.is_file()), None)
     _build(
         questions,
         Source(dataset="lawqa_jp", file=file, attribution=ATTRIBUTION, license_file=licence, known_issues=known_issues(questions)),
@@ -100,8 +99,14 @@ def _derive(options: argparse.Namespace) -> None:
 def _build(
     questions: Any, source: Any, options: argparse.Namespace, *, corpus: Path | None, hidden: frozenset[str] = frozenset()
 ) -> None:
-    from lawft_trl.data.build import Retrieval, build_rows, parse_mix
+    from lawft_trl.data.build import PATTERNS, Retrieval, build_rows, parse_mix
+    from lawft_trl.data.questions import read_questions, with_reasons
+    from lawft_trl.reasons.verify import refuse_bad_reasons
 
+    if source.dataset != "derived":  # those are made by rule, and the tests hold the rules to the same checks
+        if options.reasons:
+            questions = with_reasons(questions, read_questions(options.reasons), options.reasons)
+        refuse_bad_reasons(questions, str(options.reasons or source.file))
     for name, least in (("top_k", 1), ("folds", 0)):
         if getattr(options, name) < least:
             raise InputError(f"--{name.replace('_', '-')} {getattr(options, name)}: expected at least {least}")
@@ -118,13 +123,18 @@ def _build(
         tokenizer=options.tokenizer,
         force=options.force,
     )
-    for fold, entry in (manifest.get("folds") or {"": manifest}).items():
+    parts = manifest.get("folds") or {"": manifest}
+    for fold, entry in parts.items():
         for name, split in entry["splits"].items():
             print(f"{f'{fold} {name}'.strip():5} {split['questions']:4} questions in {split['groups']:3} groups, answers {split['answers']}")
-    written = sorted({name.split("/")[0] for entry in (manifest.get("folds") or {"": manifest}).values() for name in entry["files"]})
-    without = sum(not question.statutes for question in questions)
-    if without:
-        print(f"direct_gold was not written: {without} of {len(questions)} questions show no statutes")
-    if not all(question.reasons for question in questions):
-        print("cot_*: no training rows, the questions have no reasons (lawft data reasons); rows for scoring only")
-    print(f"{out}: {', '.join(written)}; manifest.json, data_card.md, questions.jsonl")
+    written = {name.split("/")[0] for entry in parts.values() for name in entry["files"]}
+    search, reasoned = manifest["retrieval"], sum(bool(question.reasons) for question in questions)
+    if search["corpus"] is None:
+        print(f"*_rag were not written: {search['why']}")
+    elif search["questions_of_another_day"]:
+        print(f"WARNING: {search['questions_of_another_day']} questions are about the law of another day than the corpus ({search['law_as_of'] or 'not stated'})")
+    if "direct_gold" not in written:
+        print(f"direct_gold was not written: {sum(not question.statutes for question in questions)} of {len(questions)} questions show no statutes")
+    if reasoned < len(questions):
+        print(f"cot_*: {reasoned} of {len(questions)} questions have reasons (lawft data reasons); the others are in rows for scoring only")
+    print(f"{out}: {', '.join(name for name in sorted(PATTERNS) if name in written)}; manifest.json, data_card.md, questions.jsonl")

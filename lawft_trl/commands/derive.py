@@ -31,9 +31,9 @@ def derive(options: argparse.Namespace) -> tuple[list["Question"], frozenset[str
     Args:
         options: what `add` declares, and `seed`.
     """
-    from lawft_trl.data.data_files import evaluation_rows
     from lawft_trl.derive.exclusion import excluded_articles
     from lawft_trl.derive.questions import derive_questions
+    from lawft_trl.doctor.data_files import evaluation_rows
     from lawft_trl.statutes.passages import read_passages
 
     if options.limit is not None and options.limit < 1:

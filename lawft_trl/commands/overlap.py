@@ -18,18 +18,18 @@ def add(sources: Any) -> argparse.ArgumentParser:
         description="Says how many rows of A are in B: the same id or group (within a data set), the same prompt or article, or nearly the same question "
         "and choices in any order. Ends with 0 if there is none, with 2 if there are.",
     )
-    overlap.add_argument("a", type=Path, metavar="A", help="JSONL of rows or questions, or lawqa_jp")
+    overlap.add_argument("a", type=Path, metavar="A", help="JSONL of rows or questions, lawqa_jp, or a folder of `lawft data` (all its splits)")
     overlap.add_argument("b", type=Path, metavar="B", help="the same, or a folder of `lawft data` (its test split)")
     overlap.set_defaults(run=_overlap)
     return overlap
 
 
 def _overlap(options: argparse.Namespace) -> None:
-    from lawft_trl.data.data_files import evaluation_rows
-    from lawft_trl.data.findings import example
     from lawft_trl.data.quality import find_overlaps
+    from lawft_trl.doctor.data_files import evaluation_rows
+    from lawft_trl.doctor.findings import example
 
-    mine, theirs = evaluation_rows(options.a), evaluation_rows(options.b)
+    mine, theirs = evaluation_rows(options.a, splits=("",)), evaluation_rows(options.b)
     overlaps = find_overlaps(mine, theirs)
     if not overlaps:
         print(f"none of the {len(mine)} rows of {options.a} is in the {len(theirs)} rows of {options.b}")

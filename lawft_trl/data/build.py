@@ -152,16 +152,16 @@ def build_rows(
 def _search(questions: Sequence[Question], folder: Path, retrieval: Retrieval) -> tuple[dict[str, list[Hit]], dict[str, Any]]:
     """The hits of every question, more than are shown, and what the manifest says of the search; nothing to search, no hits."""
     corpus = retrieval.corpus
+    days = {question.as_of for question in questions}
     if corpus is None:
         if not all(question.statutes for question in questions):
-            return {}, {"corpus": None}
+            return {}, {"corpus": None, "why": "not every question shows statutes, and no corpus was named (--statutes)"}
+        if len(days) > 1:
+            return {}, {"corpus": None, "why": "the questions are about the law of different days, and no corpus was named (--statutes)"}
         corpus = folder / "statutes"
         statutes = [statute for question in questions for statute in question.statutes]
-        passages = lawqa_passages(statutes, source="questions")
-        as_of = {question.as_of for question in questions}
-        write_corpus(
-            passages, corpus, as_of=as_of.pop() if len(as_of) == 1 else "", attribution="The questions' own statutes.", sources={}
-        )
+        passages = lawqa_passages(statutes, source="questions", as_of="".join(days))
+        write_corpus(passages, corpus, as_of="".join(days), attribution="The questions' own statutes.", sources={})
         build_index(corpus)
     index = open_index(corpus)
     wanted = retrieval.top_k + max((len({*question.provisions, *question.statutes}) for question in questions), default=0)
@@ -176,6 +176,7 @@ def _search(questions: Sequence[Question], folder: Path, retrieval: Retrieval) -
         "laws": described["laws"],
         "passages": described["passages"],
         "law_as_of": described["as_of"],
+        "questions_of_another_day": sum(bool(question.as_of) and question.as_of != described["as_of"] for question in questions),
         "engine": index.record["engine"],
         "top_k": retrieval.top_k,
         "mix": dict(retrieval.mix or DEFAULT_MIX),
@@ -263,11 +264,14 @@ class _Writer:
         }
         retrieved = [context for context in contexts.values() if context.passages]
         if retrieved:
-            described["gold_shown"] = sum(context.gold_shown for context in retrieved)
-            described["all_gold_shown"] = sum(not context.missing for context in retrieved)
+            known = [context for context in retrieved if context.known]
+            described["gold_known"] = len(known)
+            described["gold_shown"] = sum(bool(context.gold_shown) for context in known)
+            described["all_gold_shown"] = sum(not context.missing for context in known)
             described["contexts"] = dict(sorted(Counter(context.kind for context in retrieved).items()))
-        if any(record["meta"].get("scoring_only") for record in records):
-            described["scoring_only"] = True
+        scoring_only = sum(bool(record["meta"].get("scoring_only")) for record in records)
+        if scoring_only:
+            described["scoring_only"] = scoring_only
         return described
 
 
@@ -278,7 +282,10 @@ def parse_mix(text: str) -> dict[str, float]:
         InputError: for anything else; unknown kinds and sums are refused where the shares are used.
     """
     try:
-        return {kind.strip(): float(share) for kind, share in (part.split("=") for part in text.split(","))}
+        shares = [(kind.strip(), float(share)) for kind, share in (part.split("=") for part in text.split(","))]
+        if len(dict(shares)) < len(shares):
+            raise ValueError("a kind is given twice")
+        return dict(shares)
     except ValueError:
         raise InputError(f"--mix {text}: expected KIND=SHARE, separated by commas, e.g. retrieved=0.6,gold_inserted=0.2,distractors=0.2") from None
 

@@ -41,7 +41,7 @@ def render_card(manifest: Mapping[str, Any], questions: Sequence[Question], fold
     lines += _majority(questions)
     lines += ["", "## Files", "", *_file_table(files, folder, tokenizer), ""]
     if any(entry.get("scoring_only") for entry in files.values()):
-        lines += ["¹ for scoring only: the questions have no reasons, so there is nothing to train on (`lawft data reasons` makes them).", ""]
+        lines += ["¹ with rows for scoring only: their questions have no reasons, so there is nothing to train on (`lawft data reasons` makes them).", ""]
     lines += _retrieval(manifest, files)
     return "\n".join(lines)
 
@@ -100,7 +100,7 @@ def _token_counter(name: str):
 def _retrieval(manifest: Mapping[str, Any], files: Mapping[str, Mapping[str, Any]]) -> list[str]:
     search = manifest["retrieval"]
     if not search.get("engine"):
-        return ["No retrieved patterns: no corpus was named, and not every question shows statutes."]
+        return [f"No retrieved patterns: {search['why']}."]
     lines = [
         "## Retrieval",
         "",
@@ -108,19 +108,27 @@ def _retrieval(manifest: Mapping[str, Any], files: Mapping[str, Mapping[str, Any
         f"top {search['top_k']} articles, query = question and choices. Training contexts: "
         + ", ".join(f"{kind} {100 * share:.0f} %" for kind, share in search["mix"].items())
         + ".",
+        *_other_day(search),
         "",
         "| file | a deciding article is in the prompt | all of them are |",
         "|---|---|---|",
     ]
     lines += [
-        f"| `{name}` | {_of(entry['gold_shown'], entry['questions'])} | {_of(entry['all_gold_shown'], entry['questions'])} |"
+        f"| `{name}` | {_of(entry['gold_shown'], entry['gold_known'])} | {_of(entry['all_gold_shown'], entry['gold_known'])} |"
         for name, entry in files.items()
         if "gold_shown" in entry
     ]
     return [*lines, ""]
 
 
+def _other_day(search: Mapping[str, Any]) -> list[str]:
+    count = search["questions_of_another_day"]
+    return [f"**{count} questions are about the law of another day than the corpus.**"] if count else []
+
+
 def _of(count: int, whole: int) -> str:
+    if not whole:
+        return "not known: the questions name no deciding article"
     return f"{count} of {whole} ({100 * count / whole:.1f} %)"
 
 

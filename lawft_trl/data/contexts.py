@@ -26,6 +26,7 @@ class Context:
         passages: for every retrieved or inserted passage its article, rank (0: not found, put in), score, whether it is
             one of the question's own, and the date of its law.
         missing: keys of the question's deciding articles that are not among them.
+        known: whether it is known which articles decide the question at all.
     """
 
     statutes: tuple[str, ...] = ()
@@ -33,10 +34,13 @@ class Context:
     retriever: str = "none"
     passages: tuple[dict[str, Any], ...] = ()
     missing: tuple[str, ...] = ()
+    known: bool = True
 
     @property
-    def gold_shown(self) -> bool:
-        """Whether a deciding article is among them."""
+    def gold_shown(self) -> bool | None:
+        """Whether a deciding article is among them; `None` where it is not known which articles decide."""
+        if not self.known:
+            return None
         return self.kind == "gold" or any(passage["gold"] for passage in self.passages)
 
     @property
@@ -61,7 +65,7 @@ def training_context(
     """What a training prompt of a kind shows.
 
     Args:
-        question: with its own statutes and `provisions`.
+        question: with its `provisions`; without them nothing can be put in or kept out, and it is shown what was found.
         hits: more than `top_k`, so that enough are left when the deciding ones are taken out.
         kind: `"retrieved"`; `"gold_inserted"`: the question's own statutes among the best others, at random places;
             `"distractors"`: the best others alone.
@@ -69,9 +73,10 @@ def training_context(
         retriever: name of the search.
         seed: seed of the places.
     """
-    if kind == RETRIEVED:
+    found = [_passage(question, hit) for hit in hits]
+    others = [passage for passage in found if not passage["gold"]]
+    if kind == RETRIEVED or not question.provisions or not others:
         return retrieved_context(question, hits, top_k=top_k, retriever=retriever)
-    others = [_passage(question, hit) for hit in hits if hit.article_key not in question.provisions]
     if kind == DISTRACTORS:
         return _context(question, kind, retriever, others[:top_k])
     own = {key for text in question.statutes for key in article_keys(text)}  # it may come with more than what decides
@@ -79,7 +84,7 @@ def training_context(
     gold = [
         {"article": ", ".join(article_keys(text)), "rank": 0, "score": None, "gold": True, "as_of": question.as_of, "text": text}
         for text in question.statutes
-    ]
+    ] or [passage for passage in found if passage["gold"]]
     shown = gold + others[: max(0, top_k - len(gold))]
     random.Random(f"{seed}:{question.id}").shuffle(shown)
     return _context(question, kind, retriever, shown)
@@ -96,7 +101,7 @@ def assign_kinds(questions: Iterable[Question], mix: Mapping[str, float], seed: 
     Raises:
         InputError: for unknown kinds or shares that do not sum to 1.
     """
-    if set(mix) - set(KINDS) or any(share < 0 for share in mix.values()) or abs(sum(mix.values()) - 1) > 1e-6:
+    if set(mix) - set(KINDS) or not all(share >= 0 for share in mix.values()) or not abs(sum(mix.values()) - 1) <= 1e-6:
         given = ",".join(f"{kind}={share:g}" for kind, share in mix.items())
         raise InputError(f"--mix {given}: expected shares of {', '.join(KINDS)} that sum to 1, e.g. retrieved=0.6,gold_inserted=0.2,distractors=0.2")
     ids = sorted(question.id for question in questions)
@@ -117,12 +122,12 @@ def _passage(question: Question, hit: Hit) -> dict[str, Any]:
 
 
 def _context(question: Question, kind: str, retriever: str, passages: Sequence[dict[str, Any]]) -> Context:
-    # Statutes put in are all that the question came with; a hit is one article.
-    shown = set(question.provisions) if kind == GOLD_INSERTED else {passage["article"] for passage in passages}
+    shown = {article for passage in passages for article in passage["article"].split(", ")}
     return Context(
         statutes=tuple(passage["text"] for passage in passages),
         kind=kind,
         retriever=retriever,
         passages=tuple({key: value for key, value in passage.items() if key != "text"} for passage in passages),
         missing=tuple(article for article in question.provisions if article not in shown),
+        known=bool(question.provisions),
     )

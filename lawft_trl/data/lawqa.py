@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lawft_trl.data.questions import LETTERS, Question, choice_problems, shared_passage_groups
+from lawft_trl.data.questions import LETTERS, Question, choice_problems, content, shared_passage_groups
 from lawft_trl.errors import InputError
 from lawft_trl.statutes.headed_text import article_keys
 from lawft_trl.text_files import read_text
@@ -56,7 +56,7 @@ def read_lawqa(path: Path) -> list[Question]:
             if orders[question.id, order] > 1:
                 faults.append(f"ファイル名: {question.id!r} occurs twice" + (f" in the order {order}" if order else ""))
             number_0, question_0 = first.setdefault(question.id, (number, question))
-            if _content(question) != _content(question_0):
+            if content(question) != content(question_0):
                 faults.append(f"differs in more than the order of the choices from row {number_0} with the same ファイル名")
         problems += [f"{path}: samples[{number - 1}]: {fault}" for fault in faults]
     if problems:
@@ -73,26 +73,6 @@ def known_issues(questions: Iterable[Question]) -> frozenset[str]:
         for question in questions
         if ("_".join(question.id.split("_")[:2]), question.id.rpartition("問題番号")[2]) in _KNOWN_ISSUES
     )
-
-
-def with_reasons(questions: Iterable[Question], reasoned: Iterable[Question], file: Path) -> list[Question]:
-    """The questions with the reasons that a file has for some of them; its choices may stand in another order.
-
-    Raises:
-        InputError: when a reasoned question is not one of these or differs from it.
-    """
-    by_id = {question.id: question for question in questions}
-    problems = []
-    for other in reasoned:
-        mine = by_id.get(other.id)
-        if mine is None or _content(mine) != _content(other) or not other.reasons:
-            problems.append(f"{file}: {other.id}: " + ("no such question" if mine is None else "other text or no reasons"))
-            continue
-        by_choice = {other.choices[letter]: other.reasons[letter] for letter in LETTERS}
-        by_id[other.id] = replace(mine, reasons={letter: by_choice[mine.choices[letter]] for letter in LETTERS})
-    if problems:
-        raise InputError(f"{file}: {len(problems)} question(s) do not belong to this data set", problems)
-    return list(by_id.values())
 
 
 def find_lawqa(folder: Path) -> Path:
@@ -194,10 +174,3 @@ def passages(context: str) -> list[str]:
             has_article = has_article or bool(re.match(r"###\s", line))
             found[-1].append(line)
     return ["\n".join(lines).strip() for lines in found]
-
-
-def _content(question: Question) -> tuple[Any, ...]:
-    """What stays the same when the choices are shown in another order."""
-    return (question.question, question.statutes, sorted(question.choices.values()), question.choices[question.answer])
-
-

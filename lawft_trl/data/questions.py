@@ -154,6 +154,31 @@ def _with_groups(questions: Sequence[Question]) -> list[Question]:
     ]
 
 
+def content(question: Question) -> tuple[object, ...]:
+    """What stays the same when the choices are shown in another order."""
+    return (question.question, question.statutes, sorted(question.choices.values()), question.choices[question.answer])
+
+
+def with_reasons(questions: Iterable[Question], reasoned: Iterable[Question], file: Path) -> list[Question]:
+    """The questions with the reasons that a file has for some of them; its choices may stand in another order.
+
+    Raises:
+        InputError: when a reasoned question is not one of these or differs from it.
+    """
+    by_id = {question.id: question for question in questions}
+    problems = []
+    for other in reasoned:
+        mine = by_id.get(other.id)
+        if mine is None or content(mine) != content(other) or not other.reasons:
+            problems.append(f"{file}: {other.id}: " + ("no such question" if mine is None else "other text or no reasons"))
+            continue
+        by_choice = {other.choices[letter]: other.reasons[letter] for letter in LETTERS}
+        by_id[other.id] = dataclasses.replace(mine, reasons={letter: by_choice[mine.choices[letter]] for letter in LETTERS})
+    if problems:
+        raise InputError(f"{file}: {len(problems)} question(s) do not belong to this data set", problems)
+    return list(by_id.values())
+
+
 def write_questions(path: Path, questions: Iterable[Question]) -> None:
     """Writes questions as JSONL, the form `read_questions` reads."""
     lines = [json.dumps(dataclasses.asdict(question), ensure_ascii=False) for question in questions]

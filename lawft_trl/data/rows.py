@@ -106,9 +106,14 @@ def question_to_record(
 
 
 def _caveat(context: Context) -> str:
-    if not context.passages or not context.missing:
+    return _caveat_of(bool(context.passages) and bool(context.missing), context.gold_shown)
+
+
+def _caveat_of(missing: bool, gold_shown: bool | None) -> str:
+    """What a reasoned answer begins with when deciding articles are missing among the statutes shown."""
+    if not missing:
         return ""
-    return PARTLY_SUPPORTED if context.gold_shown else UNSUPPORTED
+    return PARTLY_SUPPORTED if gold_shown else UNSUPPORTED
 
 
 def row_question(row: Row) -> Question | None:
@@ -139,18 +144,42 @@ def row_question(row: Row) -> Question | None:
 
 
 def with_fewer_statutes(row: Row) -> Iterator[Row]:
-    """The row with its last statute passage left out, then the last two, and so on; one passage always stays.
+    """The row with one statute passage less, then with two less, and so on; one passage always stays.
 
-    Nothing comes of a row that cannot be rendered again, or that shows one passage or none.
+    The last passage goes first; where the row says which passages decide the question, the last of the others. What the
+    row says of its passages, and what a reasoned answer says of them, follows. Nothing comes of a row that cannot be
+    rendered again, or that shows one passage or none.
     """
     question = row_question(row)
     if question is None:
         return
-    answer = row.meta.get("mode") or "direct"
-    for kept in range(len(question.statutes) - 1, 0, -1):
-        statutes = question.statutes[:kept]
-        prompt = build_messages(question, answer=answer, statutes=statutes, system=row.system)
-        yield replace(row, prompt=tuple(prompt), meta={**row.meta, "statutes": list(statutes), "top_k": kept})
+    passages = row.meta.get("passages")
+    if not isinstance(passages, list) or len(passages) != len(question.statutes) or not all(isinstance(item, dict) for item in passages):
+        passages = [{} for _ in question.statutes]
+    order = sorted(range(len(passages)), key=lambda place: (not passages[place].get("gold"), place))  # the last goes first
+    for kept in range(len(order) - 1, 0, -1):
+        yield _with_statutes(row, question, passages, sorted(order[:kept]))
+
+
+def _with_statutes(row: Row, question: Question, passages: Sequence[dict[str, Any]], places: Sequence[int]) -> Row:
+    """The row with those of its statute passages that stand at `places`."""
+    statutes = [question.statutes[place] for place in places]
+    prompt = build_messages(question, answer=row.meta.get("mode") or "direct", statutes=statutes, system=row.system)
+    meta = {**row.meta, "statutes": statutes, "top_k": len(statutes)}
+    if "passages" not in row.meta:
+        return replace(row, prompt=tuple(prompt), meta=meta)
+    shown = [passages[place] for place in places]
+    articles = {article for passage in shown for article in str(passage.get("article", "")).split(", ")}
+    provisions = row.meta.get("provisions") or []
+    missing = [article for article in provisions if article not in articles]
+    gold_shown = any(passage.get("gold") for passage in shown) if provisions else None
+    meta |= {"passages": shown, "gold_shown": gold_shown, "gold_missing": missing}
+    output = row.output
+    if row.meta.get("mode") == "cot" and "\n" in output:
+        lines = [line for line in output.split("\n") if line not in (UNSUPPORTED, PARTLY_SUPPORTED)]
+        caveat = _caveat_of(bool(missing), gold_shown)
+        output = "\n".join([*([caveat] if caveat else []), *lines])
+    return replace(row, prompt=tuple(prompt), meta=meta, output=output)
 
 
 def read_rows(path: Path, *, system: str | None = None) -> list[Row]:
@@ -184,6 +213,22 @@ def read_rows(path: Path, *, system: str | None = None) -> list[Row]:
     return rows
 
 
+# Beside a form's own keys: what says where a row is from and changes nothing of what it means.
+_HARMLESS = ("id", "index", "source", "url", "license", "language", "split", "category")
+_CONVERSIONS = {
+    "instruction": 'put it into `input`: jq -c \'{input: ([.instruction, .input] | map(select(. != null and . != "")) | join("\\n\\n")), output}\'',
+    "conversations": 'write `messages`: jq -c \'{messages: [.conversations[] | {role: ({"human": "user", "gpt": "assistant"}[.from] // .from), content: .value}]}\'',
+    "system": "write `messages`, the first of them with the role system",
+    "history": "write `messages`, with the earlier turns before the last",
+}
+
+
+def unknown_keys(record: dict[str, Any]) -> list[str]:
+    """The keys with a value that the record's form has no place for: what they say would not be trained, without a word."""
+    form = ("messages",) if "messages" in record else ("input", "output") if {"input", "output"} & set(record) else ("prompt", "completion")
+    return sorted(key for key, value in record.items() if key not in (*form, "meta", *_HARMLESS) and value not in (None, "", [], {}))
+
+
 def record_problems(record: object) -> list[str]:
     """What keeps a parsed JSON value from being a row; an empty list when nothing does."""
     if not isinstance(record, dict):
@@ -191,6 +236,8 @@ def record_problems(record: object) -> list[str]:
     meta = record.get("meta")
     meta = {} if meta is None else meta
     problems = [] if isinstance(meta, dict) else [f"`meta`: expected an object, found {type(meta).__name__}"]
+    other = "what the model is to read belongs into the prompt, what is said of the row into `meta`"
+    problems += [f"`{key}`: unknown key, which would not be trained; {_CONVERSIONS.get(key, other)}" for key in unknown_keys(record)]
     if "messages" in record:
         problems += _message_problems(record["messages"], "messages", needs_answer=True)
         return problems or _meta_problems(meta, record)
@@ -199,7 +246,7 @@ def record_problems(record: object) -> list[str]:
     elif "prompt" in record or "completion" in record:
         keys = ("prompt", "completion")
     else:
-        return [f"expected {_FORMS}, found the keys {', '.join(sorted(record)) or '(none)'}"]
+        return [f"expected {_FORMS}, found the keys {', '.join(sorted(record)) or '(none)'}", *problems]
     for key in keys:
         value = record.get(key)
         if key == "prompt" and isinstance(value, list):

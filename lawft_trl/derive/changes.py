@@ -1,5 +1,6 @@
 """Statements changed by rule: exactly one element says something else, and no other provision says so too."""
 
+import os
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -8,10 +9,10 @@ from fractions import Fraction
 from itertools import chain
 
 from lawft_trl.derive.elements import Element, find_elements
-from lawft_trl.derive.numerals import NUMBER, read_number
 from lawft_trl.derive.parties import find_parties, read_parties
 from lawft_trl.derive.predicates import find_predicates
 from lawft_trl.derive.statements import Statement, cuttable, read_statements, split_sentences
+from lawft_trl.statutes.numerals import NUMBER, read_number
 from lawft_trl.statutes.passages import Passage
 
 MEASURES = ("period", "age", "amount", "ratio", "count")
@@ -90,6 +91,20 @@ def number_value(words: str) -> Fraction | None:
     return read_number(number[0]) if number else None
 
 
+_NUMERAL = re.compile(r"[〇一二三四五六七八九十百千万億・分の0-9０-９]*$")
+
+
+def differing_numbers(texts: Sequence[str]) -> list[Fraction] | None:
+    """The number that each text has where they differ, if they differ in nothing else and no two have the same."""
+    shared = os.path.commonprefix(list(texts))
+    start = len(shared) - len(_NUMERAL.search(shared)[0])  # 三十日 and 三十五日 begin alike
+    found = [re.match(rf"{NUMBER}分の{NUMBER}|{NUMBER}", text[start:]) for text in texts]
+    if not all(found) or len({text[start + match.end() :] for text, match in zip(texts, found, strict=True)}) > 1:
+        return None
+    values = [number_value(match[0]) for match in found]
+    return values if None not in values and len(set(values)) == len(values) else None
+
+
 def rewrite(text: str, edits: Sequence[tuple[int, int, str]]) -> str:
     """A text with spans replaced; the spans do not overlap."""
     for start, end, words in sorted(edits, reverse=True):
@@ -107,14 +122,19 @@ class Corpus:
     sentences: frozenset[str] = field(repr=False)
 
 
-def read_corpus(passages: Sequence[Passage]) -> Corpus:
-    """Prepares passages for looking up."""
+def read_corpus(passages: Sequence[Passage], asked: Sequence[Passage]) -> Corpus:
+    """Prepares passages for looking up.
+
+    Args:
+        passages: all there are: what any of them states is true, whether it may be asked about or not.
+        asked: those that questions are made of; only their parties and terms are ever named.
+    """
     lines: dict[str, list[str]] = {}
     for passage in passages:
-        lines.setdefault(passage.law_id, []).append(plain(passage.text))
+        lines.setdefault(passage.law_id, []).append(comparable(passage.text))
     sentences = {sentence for texts in lines.values() for text in texts for sentence in text.split("。")}
     text = {law: "\n".join(texts) for law, texts in lines.items()}
-    return Corpus(text, read_parties(passages), _read_terms(passages), frozenset(sentences))
+    return Corpus(text, read_parties(asked), _read_terms(asked), frozenset(sentences))
 
 
 def _read_terms(passages: Sequence[Passage]) -> dict[str, tuple[str, ...]]:
@@ -137,8 +157,8 @@ def definition(statement: Statement) -> tuple[str, str] | None:
     return (found[1], found[2]) if found and "次に" not in found[2] and len(split_sentences(text)) == 1 else None
 
 
-def plain(text: str) -> str:
-    """Text as it is compared: one width, no spaces, no cuttable brackets."""
+def comparable(text: str) -> str:
+    """Text as the law is searched for it: one width, no spaces, no cuttable brackets."""
     text = rewrite(text, [(start, end, "") for start, end in cuttable(text)])
     return "".join(unicodedata.normalize("NFKC", text).replace("っ", "つ").split())
 
@@ -149,7 +169,7 @@ def changes_of(statement: Statement, corpus: Corpus) -> list[Change]:
     parties = corpus.parties.get(statement.passage.law_id, ())
     elements = [*find_elements(text), *find_predicates(text), *find_parties(text, shown, parties)]
     changes = [Change(statement, element, new) for element in elements for new in element.options]
-    return [change for change in changes if _contradicted(change) and not _stated(change, corpus)]
+    return [change for change in changes if _contradicted(change) and not is_stated((change,), corpus)]
 
 
 def _contradicted(change: Change) -> bool:
@@ -166,28 +186,33 @@ def _contradicted(change: Change) -> bool:
     return True
 
 
-def _stated(change: Change, corpus: Corpus) -> bool:
-    """Whether the law has the changed statement, or the changed words within the same frame."""
-    law = corpus.text[change.statement.passage.law_id]
-    if any(part and part in corpus.sentences and part not in plain(change.statement.text) for part in plain(change.text).split("。")):
+def is_stated(changes: Sequence[Change], corpus: Corpus) -> bool:
+    """Whether the law has the statement with these changes, or the words of one of them within the same frame."""
+    statement = changes[0].statement
+    law, before = corpus.text[statement.passage.law_id], comparable(statement.text)
+    edits = sorted(edit for change in changes for edit in change.edits)
+    changed = rewrite(statement.text, edits)
+    if any(part and part in corpus.sentences and part not in before for part in comparable(changed).split("。")):
         return True
-    if change.kind in ("duty", "effect", "proviso", "scope", "condition", "limit"):
-        return False  # the frame of these is a phrase like とする, which stands everywhere
-    start, _, words = change.edits[0]
-    changed = change.text
-    window = plain(changed[max(0, start - _BEFORE) : start + len(words) + _AFTER])
-    return window in law
+    for change in changes:
+        if change.kind in ("duty", "effect", "proviso", "scope", "condition", "limit"):
+            continue  # the frame of these is a phrase like とする, which stands everywhere
+        start, _, words = change.edits[0]
+        start += sum(len(new) - (end - first) for first, end, new in edits if first < start)  # what stands before is changed too
+        if comparable(changed[max(0, start - _BEFORE) : start + len(words) + _AFTER]) in law:
+            return True
+    return False
 
 
-def show(statement: Statement, change: Change | None = None) -> str:
+def show(statement: Statement, changes: Sequence[Change] = ()) -> str:
     """A statement as a choice shows it: without its final 。 and the cuttable brackets, 次に掲げる pointing to its place.
 
     Args:
         statement: what is shown.
-        change: one of its changes, to show the changed form.
+        changes: changes of different elements, to show the changed form.
     """
     text = statement.text
-    edits = list(change.edits) if change else []
+    edits = [edit for change in changes for edit in change.edits]
     edits += [(start, end, "") for start, end in cuttable(text)]
     edits = [edit for edit in edits if not any(start <= edit[0] and edit[1] <= end and (start, end) != edit[:2] for start, end, _ in edits)]
     return point_to_items(statement, rewrite(text, edits)).removesuffix("。")

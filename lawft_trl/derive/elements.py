@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
-from lawft_trl.derive.numerals import NUMBER, read_number, write_number
 from lawft_trl.derive.statements import cuttable
+from lawft_trl.statutes.numerals import NUMBER, read_number, write_number
 
 
 @dataclass(frozen=True)
@@ -89,8 +89,9 @@ def _hidden(text: str) -> list[bool]:
 
 
 def _nearest(ladder: tuple[int, ...], value: Fraction) -> list[Fraction]:
-    """The rungs nearest to a value, without it: natural legal numbers of the same size."""
-    return sorted((Fraction(rung) for rung in ladder if rung != value), key=lambda rung: abs(rung / value - 1) if rung > value else value / rung - 1)[:5]
+    """The four rungs next below a value and the four next above it: natural legal numbers of the same size."""
+    below, above = ([Fraction(rung) for rung in ladder if (rung < value) == is_below and rung != value] for is_below in (True, False))
+    return [*below[:-5:-1], *above[:4]]
 
 
 def _measures(text: str) -> Iterator[Element]:
@@ -119,7 +120,7 @@ def _shares(text: str) -> Iterator[Element]:
             continue
         if base in _SHARES:
             decimal = value.denominator > 1
-            ladder = [value * 2, value / 2, value + 1, value + 3, value + 2] if decimal else _nearest(_SHARES[int(base)], value)
+            ladder = [rung for rung in (value / 2, value - 1, value - 2, value * 2, value + 1, value + 2) if rung > 0] if decimal else _nearest(_SHARES[int(base)], value)
             options = [f"{whole}分の{write_number(rung, part)}" for rung in ladder]
         else:
             options = [f"{write_number(Fraction(low))}分の{write_number(Fraction(high))}" for high, low in _FRACTIONS if Fraction(high, low) != value / base]
@@ -204,7 +205,7 @@ def _citations(text: str) -> Iterator[Element]:
         number = read_number(item or paragraph or article)
         if not number:
             continue
-        steps = [step for step in (number + 1, number - 1, number + 2, number + 3) if step >= 1]
+        steps = [number + by for by in (1, -1, 2, -2, 3, -3) if number + by >= 1]
         whole = match[0]
         if item:
             options = [whole[: whole.rindex("第")] + f"第{write_number(step)}号" for step in steps]

@@ -14,22 +14,26 @@ _SHORTEST = 20  # letters of a line that says enough to be known again
 
 
 def excluded_articles(rows: Iterable[Row], passages: Sequence[Passage]) -> set[str]:
-    """The article keys that rows name or show; where a row names none, those whose text its prompt shows.
+    """The article keys that rows name or show; where a row names none of the corpus, those whose text its prompt shows.
 
     Args:
         rows: of evaluation sets.
-        passages: the corpus; its lines are looked for in prompts whose row names no provision.
+        passages: the corpus; its lines are looked for in prompts whose row names none of its articles
+            (no provision at all, or one under another title).
 
     Returns:
         `Passage.article_key`s. Those a row names are among them even if the corpus does not have them.
     """
+    present = {passage.article_key for passage in passages}
     named: set[str] = set()
     texts: list[str] = []
     for row in rows:
         statutes = [text for text in row.meta.get("statutes") or [] if isinstance(text, str)]
-        keys = {*row.meta.get("provisions", ()), *(key for text in statutes for key in article_keys(text))}
+        provisions = row.meta.get("provisions")
+        stated = {key for key in provisions if isinstance(key, str)} if isinstance(provisions, list | tuple) else set()
+        keys = stated.union(*(article_keys(text) for text in statutes))
         named |= keys
-        if not keys or any(not text.lstrip().startswith("#") for text in statutes):
+        if not keys & present or any(not text.lstrip().startswith("#") for text in statutes):
             texts.append(plain("\n".join([*statutes, *(message["content"] for message in row.prompt)])))
     return named | _shown(texts, passages)
 

@@ -4,10 +4,10 @@ import functools
 import re
 from dataclasses import dataclass
 
-from lawft_trl.derive.numerals import read_number
+from lawft_trl.statutes.citations import item_name
 from lawft_trl.statutes.passages import MAIN, Passage, article_name
 
-_ITEM = re.compile(r"([一二三四五六七八九十百]+(?:の[一二三四五六七八九十]+)*)[　 ]+(.+)")
+_ITEM = re.compile(r"([一二三四五六七八九十百]+)((?:の[一二三四五六七八九十]+)*)[　 ]+(.+)")
 _ITEM_HEADING = re.compile(r"#+ 第([0-9]+)号((?:の[0-9]+)*)")
 _SUBITEM = re.compile(r"[-‐－・]?[ 　]*(?:[イロハニホヘトチリヌルヲワカヨタレソツネナラムウ][　 ．.]|[①-⑳]|[（(][0-9０-９一二三四五六七八九十]+[）)])")
 _DEPENDENT = re.compile(r"(?:ただし|この場合|また|なお|前段|後段|その場合|これら)")
@@ -40,12 +40,6 @@ def place_of(passage: Passage) -> str:
     """`"第66条の2第1項"`, `"附則第3項"`; without the law's title."""
     place = "" if passage.provision == MAIN else "附則" if passage.provision.startswith("suppl") else passage.provision
     return place + article_name(passage.article) + (f"第{passage.paragraph}項" if passage.paragraph else "")
-
-
-def item_name(label: str) -> str:
-    """`"三"` -> `"第3号"`, `"三の二"` -> `"第3号の2"`."""
-    first, *rest = (read_number(part) for part in label.split("の"))
-    return f"第{first}号" + "".join(f"の{number}" for number in rest)
 
 
 def split_sentences(text: str) -> list[str]:
@@ -100,8 +94,8 @@ def _divide(lines: list[str]) -> tuple[list[str], dict[str, list[str]]]:
         if heading:
             here = items.setdefault(f"第{heading[1]}号{heading[2]}", [])
         elif item:
-            here = items.setdefault(item_name(item[1]), [])
-            here.append(item[2].strip())
+            here = items.setdefault(item_name(f"第{item[1]}号{item[2]}"), [])
+            here.append(item[3].strip())
         elif line.startswith("#") or _SUBITEM.match(line):
             here = items.setdefault("", []) if here is lead else here
             here += [line, line]  # no longer an item of one line

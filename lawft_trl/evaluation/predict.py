@@ -206,4 +206,10 @@ def unique_questions(rows: Sequence[Row]) -> list[Row]:
             f"{len(mixed)} rows have the id of a question of another data set; give every question its own id",
             [f"{row.source} and {first[row.id].source}: id {row.id}" for row in mixed],
         )
+    other = [row for row in rows if row.meta.get("question") != first[row.id].meta.get("question")]
+    if other:
+        raise InputError(
+            f"{len(other)} rows have the id of another question, which would be asked in their place; give every question its own id",
+            [f"{row.source} and {first[row.id].source}: id {row.id}" for row in other],
+        )
     return list(first.values())

@@ -70,5 +70,16 @@ def _manifest(folder: Path) -> dict | None:
     path = folder / "manifest.json"
     if not path.is_file():
         return None
-    manifest = json.loads(read_text(path))
-    return manifest if isinstance(manifest, dict) and ("splits" in manifest or "folds" in manifest) else None
+    try:
+        manifest = json.loads(read_text(path))
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path}:{error.lineno}: not JSON, so what it holds out is not known", ["make the folder again, or move it away"]) from None
+    if not isinstance(manifest, dict) or not ("splits" in manifest or "folds" in manifest):
+        return None
+    parts = [*manifest.get("folds", {}).values()] if isinstance(manifest.get("folds", {}), dict) else [None]
+    parts += [manifest] if "splits" in manifest else []
+    for part in parts:
+        splits = part.get("splits") if isinstance(part, dict) else None
+        if not isinstance(splits, dict) or not all(isinstance(split, dict) and isinstance(split.get("ids"), list) for split in splits.values()):
+            raise InputError(f"{path}: not a manifest that `lawft data` wrote, so what it holds out is not known", ["move it away"])
+    return manifest

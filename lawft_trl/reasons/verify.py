@@ -7,7 +7,7 @@ import math
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from lawft_trl.data.questions import LETTERS, Question, read_questions
@@ -220,17 +220,33 @@ def file_problems(path: Path) -> tuple[int, list[str]]:
         InputError: when the file cannot be read as questions, or none has reasons.
     """
     questions = read_questions(path)
-    problems, checked, accepted = [], 0, AcceptedReasons()
-    for (number, _), question in zip(read_jsonl(path), questions, strict=True):
-        if not question.reasons:
-            continue
-        faults = reasons_problems(question, question.reasons, question.statutes)
-        twin = accepted.near_identical(question.reasons)
-        if twin is not None:
-            faults.append(f"near-identical: but for letters and numbers the reasons are those of {twin}")
-        accepted.add(question.id, question.reasons)
-        checked += 1
-        problems += [f"{path}:{number}: {question.id}: {fault}" for fault in faults]
+    checked = sum(bool(question.reasons) for question in questions)
     if not checked:
         raise InputError(f"{path}: none of the {len(questions)} questions has `reasons`; there is nothing to verify")
-    return checked, problems
+    lines = {question.id: number for (number, _), question in zip(read_jsonl(path), questions, strict=True)}
+    return checked, [f"{path}:{lines[id]}: {id}: {fault}" for id, fault in _faults(questions)]
+
+
+def refuse_bad_reasons(questions: Iterable[Question], where: str) -> None:
+    """What no row is written from: reasons with a fault, each checked against its question's own statutes.
+
+    Raises:
+        InputError: with every fault.
+    """
+    faults = [f"{id}: {fault}" for id, fault in _faults(questions)]
+    if faults:
+        raise InputError(f"{where}: {len(faults)} fault(s) in the reasons; nothing was written", faults)
+
+
+def _faults(questions: Iterable[Question]) -> Iterator[tuple[str, str]]:
+    """`(question id, fault)` of the questions that have reasons."""
+    accepted = AcceptedReasons()
+    for question in questions:
+        if not question.reasons:
+            continue
+        for fault in reasons_problems(question, question.reasons, question.statutes):
+            yield question.id, fault
+        twin = accepted.near_identical(question.reasons)
+        if twin is not None:
+            yield question.id, f"near-identical: but for letters and numbers the reasons are those of {twin}"
+        accepted.add(question.id, question.reasons)

@@ -4,6 +4,8 @@ import re
 import unicodedata
 from collections.abc import Iterable, Mapping
 
+from lawft_trl.statutes.numerals import read_number
+
 # A numeral as statutes write it, Arabic of either width or kanji. Possessive: `第五条の二十` is never read as 第五条の二.
 NUMERAL = r"(?:[0-9０-９]++|[〇一二三四五六七八九十百千]++)"
 # 第N条, 第N条のM. 「第二条の一部を改正」 and 「第五条の二人」 name no branch number.
@@ -16,9 +18,6 @@ _WHERE = rf"(?:第{NUMERAL}号(?:の{NUMERAL})?)?(?:本文|ただし書|前段|�
 _CITED = re.compile(rf"({ARTICLE})((?:第{NUMERAL}項(?:{_WHERE}{_AND}(?=第{NUMERAL}項))?)*)")
 _JOINED = re.compile(rf"(?:第{NUMERAL}項)?{_WHERE}(?:まで)?{_AND}(?:同法)?")
 _REMARK = re.compile(r"\([^()]*\)$")  # 金融商品取引法（以下「法」という。）第5条
-
-_DIGITS = {kanji: digit for digit, kanji in enumerate("〇一二三四五六七八九")}
-_POWERS = {"十": 10, "百": 100, "千": 1000}
 
 # What lawyers and questions call the statutes they name most; a corpus brings more in `Passage.aliases`.
 SHORT_TITLES = {
@@ -56,29 +55,6 @@ SHORT_TITLES = {
 }
 
 
-def parse_number(numeral: str) -> int:
-    """`"27"`, `"２７"`, `"二十七"`, `"二七"` and `"百六十六"` as numbers.
-
-    Raises:
-        ValueError: when it is no numeral.
-    """
-    numeral = unicodedata.normalize("NFKC", numeral).strip()
-    if numeral.isascii() and numeral.isdecimal():
-        return int(numeral)
-    if not numeral or any(character not in _DIGITS and character not in _POWERS for character in numeral):
-        raise ValueError(f"{numeral!r} is no numeral")
-    if not any(character in _POWERS for character in numeral):  # positional: 一一 is 11
-        return int("".join(str(_DIGITS[character]) for character in numeral))
-    total, digit = 0, None
-    for character in numeral:
-        if character in _POWERS:
-            total += (1 if digit is None else digit) * _POWERS[character]
-            digit = None
-        else:
-            digit = _DIGITS[character]
-    return total + (digit or 0)
-
-
 def article_number(name: str) -> str:
     """`"第二十七条の二"` -> `"27_2"`; `""` when the text is not exactly one article's name."""
     name = unicodedata.normalize("NFKC", name).strip()
@@ -93,14 +69,18 @@ def paragraph_number(name: str) -> str:
     return _numbers(name)[0] if re.fullmatch(PARAGRAPH, name) else ""
 
 
-def item_number(name: str) -> str:
-    """`"第２号の三"` -> `"2_3"`; `""` when the text is not exactly one numbered item's name."""
+def item_name(name: str) -> str:
+    """`"第２号の三"` -> `"第2号の3"`; `""` when the text is not exactly one numbered item's name."""
     name = unicodedata.normalize("NFKC", name).strip()
-    return "_".join(_numbers(name)) if re.fullmatch(ITEM, name) else ""
+    if not re.fullmatch(ITEM, name):
+        return ""
+    first, *branch = _numbers(name)
+    return f"第{first}号" + "".join(f"の{number}" for number in branch)
 
 
 def _numbers(text: str) -> list[str]:
-    return [str(parse_number(numeral)) for numeral in re.findall(NUMERAL, text)]
+    """The numerals of a text in Arabic digits."""
+    return [str(read_number(numeral)) for numeral in re.findall(NUMERAL, text)]
 
 
 def title_names(laws: Mapping[str, Iterable[str]]) -> dict[str, str]:
@@ -151,7 +131,7 @@ def find_citations(text: str, names: Mapping[str, str], own: str = "", parent: s
                 law = _law_before(before, names, longest) or _relative_law(before, own, parent)
             end = match.end()
             if law:
-                paragraphs = [str(parse_number(number)) for number in re.findall(rf"第({NUMERAL})項", match[2])]
+                paragraphs = [number for name in re.findall(rf"第{NUMERAL}項", match[2]) for number in _numbers(name)]
                 found |= {(law, article_number(match[1]), paragraph): None for paragraph in paragraphs or [""]}
     return list(found)
 

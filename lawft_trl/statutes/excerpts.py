@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from difflib import SequenceMatcher
 
-from lawft_trl.statutes.citations import item_number
+from lawft_trl.statutes.citations import item_name
 from lawft_trl.statutes.passages import Passage
 
 HEADING = re.compile(r"(#+)\s+(.*)")
@@ -105,4 +105,4 @@ def _place(block: _Block) -> tuple[int, ...]:
     name = block.heading.lstrip("# ")
     if name in set(_IROHA):
         return (_IROHA.index(name) + 1,)
-    return tuple(int(number) for number in item_number(name).split("_") if number)
+    return tuple(int(number) for number in re.findall(r"[0-9]+", item_name(name)))

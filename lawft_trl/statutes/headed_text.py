@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from lawft_trl.errors import InputError
-from lawft_trl.statutes.citations import ARTICLE, article_number, item_number, paragraph_number, title_key
+from lawft_trl.statutes.citations import ARTICLE, article_number, item_name, paragraph_number, title_key
 from lawft_trl.statutes.excerpts import HEADING, merge_excerpts
 from lawft_trl.statutes.passages import MAIN, Passage, sort_key
 from lawft_trl.text_files import read_text
@@ -165,9 +165,8 @@ def _headed_pieces(lines: Sequence[str], law: str) -> list[_Piece]:
             pieces.append(_Piece(here.law, _supplementary(supplementary[1])))
         elif paragraph_number(name):
             pieces.append(replace(here, paragraph=paragraph_number(name), lines=[]))
-        elif item_number(name):
-            first, *branch = item_number(name).split("_")
-            here.lines.append(f"##### 第{first}号" + "".join(f"の{number}" for number in branch))
+        elif item_name(name):
+            here.lines.append(f"##### {item_name(name)}")
         elif depth >= 5 or _ANSWER.fullmatch(name):
             here.lines.append(f"##### {written}" if depth < 5 else f"{match[1]} {written}")
         elif depth <= 2 and _PART_OF_LAW.fullmatch(written):

@@ -12,11 +12,11 @@ from rich.table import Table
 from rich.text import Text
 
 from lawft_trl.data.chat import end_of_turn
-from lawft_trl.data.data_files import benchmark_rows
-from lawft_trl.data.doctor import examine, refuse_unfit
-from lawft_trl.data.findings import Finding
 from lawft_trl.data.questions import LETTERS
 from lawft_trl.data.rows import Row
+from lawft_trl.doctor.data_files import benchmark_rows
+from lawft_trl.doctor.examine import examine, refuse_unfit
+from lawft_trl.doctor.findings import Finding
 from lawft_trl.library_fields import UNKNOWN
 from lawft_trl.recipe import Recipe
 from lawft_trl.recipe_views import changed_from_defaults

@@ -61,11 +61,13 @@ def data_files(recipe: Recipe) -> dict[str, list[Path]]:
     for role, names in roles.items():
         files[role] = []
         for name in filter(None, names):
-            found = sorted(map(Path, glob.glob(name))) if glob.has_magic(name) else [Path(name)]
+            is_pattern = glob.has_magic(name) and not Path(name).exists()
+            found = sorted(map(Path, glob.glob(name))) if is_pattern else [Path(name)]
             if not found:
                 problems.append(f"data.{role}: no file matches {name} (looked from {Path.cwd()}); `lawft data` writes it")
             elif role != "train" and len(found) > 1:
                 problems.append(f"data.{role}: {name} matches {len(found)} files, expected one: {', '.join(map(str, found))}")
+            problems += [f"data.{role}: {file} is named twice" for file in found if file in files[role]]
             files[role] += found
     if problems:
         raise InputError(f"{recipe.path}: {len(problems)} error(s) in the names of its data files", problems)

@@ -8,15 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lawft_trl.data.answer_checks import diversity_figures
 from lawft_trl.data.contexts import gold_context
-from lawft_trl.data.doctor import BENCHMARK, MAX_OUTPUT, Role, examine
-from lawft_trl.data.findings import Example, Finding, example, worst_first
 from lawft_trl.data.lawqa import find_lawqa, read_lawqa
+from lawft_trl.data.near_duplicates import question_texts
 from lawft_trl.data.questions import Question, read_questions
-from lawft_trl.data.rows import Row, question_to_record, record_problems, row_key, row_turns
+from lawft_trl.data.rows import Row, question_to_record, record_problems, row_key, row_turns, unknown_keys
+from lawft_trl.doctor.answer_checks import diversity_figures
+from lawft_trl.doctor.examine import BENCHMARK, MAX_OUTPUT, Role, examine
+from lawft_trl.doctor.findings import Example, Finding, example, worst_first
 from lawft_trl.errors import InputError
-from lawft_trl.text_files import read_text
+from lawft_trl.text_files import read_text, refuse_array
 
 _SPLITS = ("train", "dev", "test")
 
@@ -59,18 +60,22 @@ def examine_files(
     return [_examine_file(file, against=against, max_output=max_output) for file in files]
 
 
-def evaluation_rows(source: Path) -> list[Row]:
+def evaluation_rows(source: Path, *, splits: tuple[str, ...] = ("test",)) -> list[Row]:
     """The rows of an evaluation set: a file of rows or questions, lawqa_jp, or the test splits of a data folder.
+
+    Args:
+        source: the file or folder.
+        splits: what the names of those files of a folder begin with that are read; `("",)` for all of them.
 
     Raises:
         InputError: when it is none of these, or faulty.
     """
     if source.is_dir() and not _is_lawqa(source):
-        files = [file for file in _files_in(source) if file.stem.startswith("test")]
+        files = [file for file in _files_in(source) if file.stem.startswith(splits)]
         if not files:
             raise InputError(f"{source}: no test split (test*.jsonl) is in this folder", ["name a file, or a folder that `lawft data` wrote"])
         rows = [row for file in files for row in evaluation_rows(file)]
-        return list({(row.meta.get("dataset"), row.id): row for row in reversed(rows)}.values())[::-1]
+        return list({(row.meta.get("dataset"), row.id, question_texts(row)): row for row in reversed(rows)}.values())[::-1]
     rows, findings, _ = read_data(source)
     if findings:
         problems = [line for found in findings for line in ([f"{item.place}: {item.excerpt}" for item in found.examples] or [found.message])]
@@ -93,6 +98,8 @@ def read_data(path: Path) -> tuple[list[Row], list[Finding], Role]:
     """
     if path.is_dir() or path.suffix == ".json":
         try:
+            if path.is_file():
+                refuse_array(path, read_text(path))
             return [_question_row(question, BENCHMARK, f"{path}: {question.id}") for question in read_lawqa(find_lawqa(path))], [], "questions"
         except InputError as error:
             return [], _problem_findings(path, error, code="format"), "questions"
@@ -100,11 +107,12 @@ def read_data(path: Path) -> tuple[list[Row], list[Finding], Role]:
     try:
         text = read_text(path)
     except InputError as error:
-        if not path.is_file():
+        if not path.is_file() or not os.access(path, os.R_OK):
             raise
         return [], _problem_findings(path, error, code="encoding"), role
-    if text.lstrip().startswith("["):
-        error = InputError(f"{path}: this is one JSON array; write one object a line (JSONL): jq -c '.[]' {path} > {path.stem}.jsonl")
+    try:
+        refuse_array(path, text)
+    except InputError as error:
         return [], _problem_findings(path, error, code="format"), role
     records, faults = _records(path, text)
     first = next((record for _, record in records if isinstance(record, dict)), {})
@@ -197,7 +205,7 @@ def _rows(path: Path, records: Sequence[tuple[int, object]], faults: dict[str, l
         source = f"{path}:{number}"
         problems = record_problems(record)
         if problems:
-            kind = "empty" if _is_empty(record) else "format"
+            kind = "empty" if _is_empty(record) and not unknown_keys(record) else "format"
             faults[kind].append(example(source, None, "; ".join(problems)))
             continue
         meta, key = record.get("meta") or {}, row_key(record)

@@ -3,10 +3,10 @@
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
-from lawft_trl.data.characters import BROKEN, MARKUP, UNENCODABLE, find_characters
-from lawft_trl.data.findings import Finding, around, examples_of
-from lawft_trl.data.personal import find_personal
 from lawft_trl.data.rows import Row
+from lawft_trl.doctor.characters import BROKEN, MARKUP, UNENCODABLE, find_characters
+from lawft_trl.doctor.findings import Finding, around, examples_of
+from lawft_trl.doctor.personal import find_personal
 
 
 def texts_of(row: Row) -> list[str]:

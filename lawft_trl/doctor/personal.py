@@ -11,7 +11,13 @@ _MAIL = re.compile(
 )
 _PHONE = re.compile(rf"(?<![\d.])(?:[+＋]81[{_HYPHEN} ]?|[0０])\d{{1,4}}[{_HYPHEN}(（)） ]{{1,2}}\d{{1,4}}[{_HYPHEN})） ]\d{{3,4}}(?!\d)|(?<!\d)[0０][5-9５-９][0０]\d{{8}}(?!\d)")
 _ADDRESS = re.compile(rf"(?<!\d)\d{{3}}[{_HYPHEN}]\d{{4}}[\s　]{{0,3}}{_PREFECTURE}[^\s、。]{{1,40}}")
-_DIGITS = re.compile(rf"\d[{_HYPHEN}()（） \d]{{6}}")  # every pattern but the first needs them; most texts of law have none
+# Without hyphens a landline's number is any ten digits, and without a postal code an address is any place in a law: only
+# after a word for a phone, and only down to the number of the house.
+_NAMED_PHONE = re.compile(r"(?:tel|fax|ｔｅｌ|ｆａｘ|電話(?:番号)?|℡|☎)[\s.．:：]{0,3}([0０]\d{9,10})(?!\d)", re.IGNORECASE)
+_HOUSE = rf"\d{{1,4}}(?:[{_HYPHEN}]\d{{1,4}}){{1,2}}|\d{{1,2}}丁目\d{{1,4}}(?:番|[{_HYPHEN}])"
+_STREET = re.compile(rf"[市区町村][^\s、。]{{0,20}}?(?:{_HOUSE})")
+_STREET_ADDRESS = re.compile(rf"{_PREFECTURE}[一-龥ぁ-んァ-ヶー]{{1,12}}[市区町村][一-龥々ぁ-んァ-ヶー]{{0,15}}(?:{_HOUSE})[^\s、。]{{0,8}}")
+_DIGITS = re.compile(rf"\d[{_HYPHEN}()（） \d]{{6}}")  # what follows in `find_personal` needs them; most texts of law have none
 _NUMBER = re.compile(
     rf"(?<![\dA-Za-z_.])(?:\d{{12,16}}|\d{{4}}([{_HYPHEN} ])\d{{4}}\1\d{{4}}(?:\1\d{{2,4}})?|\d([{_HYPHEN} ])\d{{4}}\2\d{{4}}\2\d{{4}}|\d{{4}}[{_HYPHEN} ]\d{{6}}[{_HYPHEN} ]\d{{4,5}})(?![\dA-Za-z_])"
 )
@@ -26,10 +32,16 @@ def find_personal(text: str) -> Iterator[tuple[str, int, int]]:
     if "@" in text or "＠" in text:
         for found in _MAIL.finditer(text):
             yield "mail address", *found.span()
+    if _STREET.search(text):
+        for found in _STREET_ADDRESS.finditer(text):
+            yield "postal address", *found.span()
     if not _DIGITS.search(text):
         return
     for found in _ADDRESS.finditer(text):
         yield "postal address", *found.span()
+    for found in _NAMED_PHONE.finditer(text):
+        if len(set(_digits(found[1])[-7:])) > 1:
+            yield "phone number", *found.span(1)
     for found in _PHONE.finditer(text):
         digits = _digits(found[0])
         if len(digits.removeprefix("81")) in (9, 10, 11) and len(set(digits[-7:])) > 1:

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from lawft_trl.data.characters import visible
-from lawft_trl.data.personal import mask_personal
 from lawft_trl.data.rows import Row
+from lawft_trl.doctor.characters import visible
+from lawft_trl.doctor.personal import mask_personal
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -119,7 +119,8 @@ def findings_table(findings: Sequence[Finding], file: str) -> "Table":
     table.add_column("severity", no_wrap=True, width=7)
     table.add_column("finding", overflow="fold", ratio=1)
     for found in worst_first(findings):
-        text = Text.assemble((found.code, "bold"), f"  {found.count} of {found.total} {found.unit}\n", found.message)
+        share = f"  {found.count} of {found.total} {found.unit}" if found.total else ""  # an empty file has nothing to count
+        text = Text.assemble((found.code, "bold"), f"{share}\n", found.message)
         for item in found.examples:
             place = f"line {item.place.removeprefix(f'{file}:')}" if item.place.startswith(f"{file}:") else item.place
             name = f"{place} ({item.id})" if item.id and item.id != place else place

@@ -4,9 +4,13 @@ import re
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import replace
 from typing import Literal
 
-from lawft_trl.data.answer_checks import (
+from lawft_trl.data.near_duplicates import ngrams, plain, question_texts, text_index
+from lawft_trl.data.quality import find_overlaps
+from lawft_trl.data.rows import Row
+from lawft_trl.doctor.answer_checks import (
     contradiction_findings,
     diversity_findings,
     empty_reason_findings,
@@ -14,17 +18,15 @@ from lawft_trl.data.answer_checks import (
     position_findings,
     template_findings,
 )
-from lawft_trl.data.findings import Finding, example, examples_of, worst_first
-from lawft_trl.data.near_duplicates import ngrams, plain, question_texts, text_index
-from lawft_trl.data.prompt_checks import claim_findings, form_findings, frame_of, passage_findings, priming_findings
-from lawft_trl.data.quality import find_overlaps
-from lawft_trl.data.rows import Row
-from lawft_trl.data.text_checks import character_findings, long_output_findings, markup_findings, personal_findings
+from lawft_trl.doctor.findings import Finding, example, examples_of, worst_first
+from lawft_trl.doctor.prompt_checks import claim_findings, form_findings, frame_of, passage_findings, priming_findings
+from lawft_trl.doctor.text_checks import character_findings, long_output_findings, markup_findings, personal_findings
 from lawft_trl.errors import InputError
 
 Role = Literal["train", "evaluation", "questions"]
 MAX_OUTPUT = 4000  # characters
 BENCHMARK = "lawqa_jp"
+_SAME_QUESTION = 0.1  # of the 5-grams of the shorter prompt; two questions on different things share fewer
 _MANY_NEAR = 0.05  # a few questions on one provision are nearly the same in any set
 
 
@@ -53,7 +55,8 @@ def examine(
         *(found for name, held_out in (evaluation or {}).items() for found in leakage_findings(rows, name, held_out)),
         *benchmark_findings(rows, benchmark),
         *contradiction_findings(rows),
-        *template_findings(rows),
+        *id_findings(rows),
+        *template_findings(rows, trained=role != "evaluation"),
         *empty_reason_findings(rows),
         *claim_findings(rows, frames),
         *passage_findings(rows, frames),
@@ -118,8 +121,12 @@ def leakage_findings(rows: Sequence[Row], name: str, held_out: Sequence[Row]) ->
 
 
 def benchmark_findings(rows: Sequence[Row], benchmark: Sequence[Row]) -> list[Finding]:
-    """Rows that are questions of lawqa_jp, of which no evaluation split is known."""
-    overlaps = find_overlaps(rows, benchmark) if benchmark else []
+    """Rows that are questions of lawqa_jp, of which no evaluation split is known.
+
+    A row that only rests on the same article is another question, as those that `lawft data derive` writes.
+    """
+    questions_alone = [replace(row, meta={**row.meta, "provisions": []}) for row in benchmark]
+    overlaps = find_overlaps(rows, questions_alone) if benchmark else []
     if not overlaps:
         return []
     questions = len({overlap.test.id for overlap in overlaps})
@@ -135,6 +142,56 @@ def benchmark_findings(rows: Sequence[Row], benchmark: Sequence[Row]) -> list[Fi
             mend=f"name the split that is evaluated: lawft check DATA --against data/{BENCHMARK}",
         )
     ]
+
+
+def id_findings(rows: Sequence[Row]) -> list[Finding]:
+    """Different questions of one data set with the same id: evaluation takes them for one, and so do the splits."""
+    named: dict[Hashable, dict[Hashable, Row]] = defaultdict(dict)
+    for row in rows:
+        if row.meta.get("id") is not None:
+            named[row.meta.get("dataset"), row.id].setdefault(question_texts(row) or tuple(message["content"] for message in row.prompt), row)
+    used_by: Counter[str] = Counter()
+    if any(len(own) > 1 for own in named.values()):
+        used_by.update(line for own in named.values() for line in {line for row in own.values() for line in _lines(row)})
+    hits = []
+    for own in named.values():
+        first, *others = own.values()
+        other = next((row for row in others if _another_question(first, row, used_by)), None)
+        if other:
+            hits.append((other, f"the id of line {first.source.rpartition(':')[2]}: {_shown(other)}"))
+    if not hits:
+        return []
+    return [
+        Finding(
+            code="id-reused",
+            severity="error",
+            message="one meta.id stands for different questions: only one of them would be asked, and they count as one",
+            count=len(hits),
+            total=len(named),
+            unit="ids",
+            examples=examples_of(hits),
+            mend="give every question an id of its own; only its permuted copies share it",
+        )
+    ]
+
+
+def _lines(row: Row) -> set[str]:
+    """The lines of its prompt."""
+    return {line for message in row.prompt for line in message["content"].split("\n")}
+
+
+def _another_question(first: Row, row: Row, used_by: Mapping[str, int]) -> bool:
+    """Whether two rows of one id ask different things: by what they state, else by their prompts.
+
+    Prompts may frame one question in different ways, so they must have nearly nothing in common beside the lines that
+    prompts of other ids have too.
+    """
+    stated = question_texts(first), question_texts(row)
+    if None not in stated:
+        return stated[0] != stated[1]
+    own = [ngrams([plain(line) for line in sorted(_lines(item)) if used_by[line] == 1]) for item in (first, row)]
+    smaller = min(map(len, own))
+    return smaller > 0 and len(set(own[0].tolist()) & set(own[1].tolist())) < _SAME_QUESTION * smaller
 
 
 def near_duplicate_findings(rows: Sequence[Row]) -> list[Finding]:

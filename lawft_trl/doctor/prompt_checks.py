@@ -5,9 +5,9 @@ import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 
-from lawft_trl.data.findings import Finding, around, examples_of
 from lawft_trl.data.near_duplicates import plain
 from lawft_trl.data.rows import Row
+from lawft_trl.doctor.findings import Finding, around, examples_of
 
 _STATUTES = "(?:法令条文|条文|法令|法律の条文|規定|参考資料|資料|文書|コンテキスト|文脈|context|passages?|statutes?)"
 _SHOWN = "(?:上記|以下|下記|次|前記|(?:提示|提供|引用|添付)された|与えられた|示された|(?:the )?(?:above|following|given|provided))"

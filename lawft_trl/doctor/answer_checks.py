@@ -4,12 +4,12 @@ from collections import Counter, defaultdict
 from collections.abc import Hashable, Sequence
 from typing import Any
 
-from lawft_trl.data.findings import Finding, examples_of
 from lawft_trl.data.near_duplicates import plain, question_texts
-from lawft_trl.data.prompt_checks import known_passages
 from lawft_trl.data.questions import LETTERS
 from lawft_trl.data.rows import Row
-from lawft_trl.data.templates import distinct_ngrams, reasoning_length, states_answer, template_of
+from lawft_trl.doctor.findings import Finding, examples_of
+from lawft_trl.doctor.prompt_checks import known_passages
+from lawft_trl.doctor.templates import distinct_ngrams, reasoning_length, states_answer, template_of
 
 # Pearson's chi-square with 3 degrees of freedom exceeds this in 5 % of balanced sets. Its approximation needs some five
 # expected per letter, and in a large set a skew that nobody would notice is significant, so a share must be large too.
@@ -53,7 +53,7 @@ def _asked(row: Row) -> tuple[Hashable, str]:
     """What identifies what is asked, whatever the order of the choices, and the text of the answer."""
     texts, choices = question_texts(row), row.meta.get("choices")
     if texts is not None and isinstance(choices.get(row.gold), str):
-        shown = sorted(map(plain, known_passages(row))) if row.meta.get("use_context") else []
+        shown = sorted(map(plain, known_passages(row))) if row.meta.get("use_context") is not False else []
         if shown or not row.meta.get("use_context"):
             return (texts, tuple(shown)), plain(choices[row.gold])
     # A prompt of others, as it stands: which of its lines are choices is not known, so their order counts.
@@ -138,12 +138,13 @@ def empty_reason_findings(rows: Sequence[Row]) -> list[Finding]:
     ]
 
 
-def template_findings(rows: Sequence[Row], *, least: int = MIN_TEMPLATES) -> list[Finding]:
+def template_findings(rows: Sequence[Row], *, least: int = MIN_TEMPLATES, trained: bool = True) -> list[Finding]:
     """Reasoned outputs that are one text with the letters changed.
 
     Args:
         rows: all rows; those that are not reasoned do not count.
         least: how many different templates there must be; in a small set, half as many as it has questions.
+        trained: whether a model learns from these rows; where none does, what is found is a note.
     """
     reasoned = [row for row in rows if is_reasoned(row) and reasoning_length(row.output) >= _REASONING]
     first: dict[tuple[str, str], Row] = {}
@@ -160,7 +161,7 @@ def template_findings(rows: Sequence[Row], *, least: int = MIN_TEMPLATES) -> lis
         return [
             Finding(
                 code="cot-template",
-                severity="error",
+                severity="error" if trained else "note",
                 message=f"with letters, numbers, articles and quoted words masked, {len(reasoned)} reasoned outputs are {len(templates)} "
                 f"template{'s' if len(templates) > 1 else ''} (at least {needed} are needed): the model would learn an empty sentence",
                 count=len(reasoned),
@@ -174,7 +175,7 @@ def template_findings(rows: Sequence[Row], *, least: int = MIN_TEMPLATES) -> lis
         return [
             Finding(
                 code="template-share",
-                severity="warning",
+                severity="warning" if trained else "note",
                 message=f"one template, masked as for cot-template, makes {100 * count / questions:.0f} % of the reasoned answers",
                 count=count,
                 total=questions,

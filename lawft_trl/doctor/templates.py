@@ -10,6 +10,7 @@ _QUOTED = re.compile(r"「[^「」]*」|『[^『』]*』|“[^“”]*”|\"[^\"
 _NUMBER = re.compile(r"[\d〇一二三四五六七八九十百千万億兆]+(?:[,.][\d]+)*")
 _ARTICLE = re.compile(r"(?:第?#[編章節款条項号](?:の#)*)+")
 _LETTER = re.compile(r"(?<![a-z])[a-d](?![a-z])|(?<![ァ-ヶー])[アイウエ](?![ァ-ヶー])")
+_CHOICE_LABEL = re.compile(r"^\W*(?:[a-dA-Dａ-ｄＡ-Ｄ1-4１-４]|[アイウエ](?![ァ-ヶー]))[\s.．:：)）\]】、]+")
 _THOUGHT_TAGS = re.compile(r"</?think(?:ing)?>")
 _ANSWER = re.compile(
     r"(?:最終(?:的な)?)?(?:答え?|解答|回答|正解|結論|answer)\s*(?:は|[:：＝=])*\s*(?:選択肢\s*)?[\[「『(（【*]*[a-dａ-ｄ](?![a-zａ-ｚ])[\]」』)）】*]*\s*(?:です|である|となる|となります)?[。.．]?",
@@ -35,10 +36,12 @@ def mask_template(text: str) -> str:
 
 
 def template_of(row: Row) -> str:
-    """The template of a row's output, in which the row's own question and choices count as filled in."""
+    """The template of a row's output, in which its question, its choices and the lines of its prompt count as filled in."""
     output = row.output
     choices = row.meta.get("choices")
-    own = [row.meta.get("question"), *(choices.values() if isinstance(choices, dict) else ())]
+    lines = {line.strip() for message in row.prompt for line in message["content"].split("\n")}
+    lines |= {_CHOICE_LABEL.sub("", line) for line in lines}
+    own = [row.meta.get("question"), *(choices.values() if isinstance(choices, dict) else ()), *sorted(line for line in lines if line in output)]
     for text in sorted((text for text in own if isinstance(text, str) and len(text.strip()) > 1), key=len, reverse=True):
         output = output.replace(text, "「」")
     return mask_template(output)
