@@ -2,6 +2,8 @@
 
 import json
 import re
+import shutil
+import subprocess
 
 import pytest
 from conftest import ROOT, TINY_MODEL, run_lawft
@@ -11,7 +13,7 @@ from hypothesis import strategies as st
 from test_questions import question
 
 from lawft_trl.data.questions import ORDERS
-from lawft_trl.data.rows import Row
+from lawft_trl.data.rows import Row, record_problems
 from lawft_trl.doctor.answer_checks import (
     contradiction_findings,
     diversity_findings,
@@ -25,6 +27,7 @@ from lawft_trl.doctor.data_files import examine_files, read_data
 from lawft_trl.doctor.examine import (
     benchmark_findings,
     examine,
+    id_findings,
     leakage_findings,
     near_duplicate_findings,
     refuse_unfit,
@@ -36,6 +39,7 @@ from lawft_trl.doctor.templates import distinct_ngrams, mask_template, reasoning
 from lawft_trl.doctor.text_checks import character_findings, long_output_findings, markup_findings, personal_findings
 from lawft_trl.doctor.training_cost import read_training_price
 from lawft_trl.errors import InputError
+from lawft_trl.text_files import read_text
 
 
 def row(prompt="問い", output="a", *, number=1, **meta) -> Row:
@@ -68,6 +72,10 @@ def test_contradiction():
     assert contradiction_findings([asked("b"), asked("b", order="bcda"), asked("b", order="dabc")]) == []
     statutes = [{"use_context": True, "statutes": [text]} for text in ("十日とする。", "二十日とする。")]
     assert contradiction_findings([asked("b", **statutes[0]), asked("c", **statutes[1])]) == [], "each is right by what it shows"
+    unsaid = [asked("b", statutes=["十日とする。"]), asked("c", statutes=["二十日とする。"])]
+    assert contradiction_findings(unsaid) == [], "old and new law, though use_context is not given"
+    assert codes(contradiction_findings([unsaid[0], asked("c", statutes=["十日とする。"])])) == ["contradiction"]
+    assert codes(contradiction_findings([asked("b", use_context=False, statutes=["甲"]), asked("c", use_context=False, statutes=["乙"])])) == ["contradiction"]
     assert codes(contradiction_findings([row("同じ問い", "a"), row("同じ問い", "d")])) == ["contradiction"]
 
 
@@ -109,6 +117,15 @@ def test_cot_template():
     assert codes(template_findings(one_in_two)) == ["template-share"]
     pasted = [row(f"問{n}", f"正しいのは{text}である。\n答え: a", id=str(n), mode="cot", question=f"問{n}", choices={"a": text, "b": "乙甲", "c": "丙甲", "d": "丁甲"}, correct="a") for n, text in enumerate(REASONS)]
     assert codes(template_findings(pasted)) == ["cot-template"], "a choice that is pasted in is no reason"
+    unsaid = [row(f"問{n}\n（a）{text}\nb 乙甲", f"正しいのは{text}である。\n答え: a", id=str(n), mode="cot", correct="a") for n, text in enumerate(REASONS)]
+    assert codes(template_findings(unsaid)) == ["cot-template"], "nor is a line of the prompt, where no meta.choices says that it is one"
+
+
+def test_templates_of_rows_that_are_never_trained_are_a_note(tmp_path):
+    lines = [{"input": f"問い{n}", "output": f"条文のとおりである。\n答え: {'abcd'[n % 4]}", "meta": {"id": f"q{n}", "mode": "cot"}} for n in range(20)]
+    (train, test) = examine_files([write_rows(tmp_path / f"{name}.jsonl", lines) for name in ("train", "test")], against={})
+    found = [{item.code: item.severity for item in report.findings}["cot-template"] for report in (train, test)]
+    assert found == ["error", "note"]
 
 
 @pytest.mark.parametrize("output", ["答え: a", "a", "Reasoning:\nAnswer: a", "<think>\n\n</think>\n\n正解はaです。", "理由：\n最終的な答え: 選択肢a"])
@@ -242,6 +259,10 @@ MY_NUMBER, CORPORATE, CARD = "621498320257", "5835678256246", "4111111111111111"
         ("09012345678", "phone number"),
         ("taro.yamada@corp.co.jp", "mail address"),
         ("〒100-0013 東京都千代田区霞が関1-2-3", "postal address"),
+        ("東京都千代田区霞が関1-2-3", "postal address"),
+        ("神奈川県横浜市中区日本大通１丁目２番３号", "postal address"),
+        ("TEL:0312345678", "phone number"),
+        ("電話番号：０３１２３４５６７８", "phone number"),
         (MY_NUMBER, "My Number"),
         ("6214 9832 0257", "My Number"),
         (CORPORATE, "corporate number"),
@@ -252,10 +273,10 @@ def test_personal_data(text, kind):
     assert {found[0] for found in find_personal(f"甲の{text}である")} == {kind}
     (found,) = personal_findings([row(f"甲の{text}である")])
     assert (found.code, found.severity) == (("corporate-number", "note") if kind == "corporate number" else ("personal-data", "warning"))
-    assert kind in found.examples[0].excerpt and text not in found.examples[0].excerpt
+    assert kind in found.examples[0].excerpt and text.removeprefix("TEL:").removeprefix("電話番号：") not in found.examples[0].excerpt
 
 
-@pytest.mark.parametrize("text", ["621498320258", "000000000000", "4111111111111112", "x@example.com", "2024-10-11", "第12条第3項", "令和5年法律第53号", "123-4567", "03-0000-0000", "403AC0000000090"])
+@pytest.mark.parametrize("text", ["621498320258", "000000000000", "4111111111111112", "x@example.com", "2024-10-11", "0312345678", "東京都千代田区の第1条", "都道府県知事又は市町村長は第1項から第3項まで", "第12条第3項", "令和5年法律第53号", "123-4567", "03-0000-0000", "403AC0000000090"])
 def test_no_personal_data(text):
     assert list(find_personal(f"甲の {text} である")) == []
 
@@ -295,6 +316,32 @@ def test_leakage():
     assert leakage_findings([row("別の問いはどれか")], "t", held_out) == []
 
 
+def test_one_article_is_not_one_question():
+    benchmark = [asked("b", id="q", provisions=["借地借家法/main/3"])]
+    derived = row("別の問いはどれか", provisions=["借地借家法/main/3"], id="derived-1", dataset="derived")
+    assert benchmark_findings([derived], benchmark) == []
+    assert codes(leakage_findings([derived], "t", benchmark)) == ["leakage"], "in a split of its own data it still leaks"
+    copied = asked("b", id="mine", provisions=["借地借家法/main/3"])
+    (found,) = benchmark_findings([derived, copied], benchmark)
+    assert (found.count, found.examples[0].excerpt.startswith("same prompt")) == (1, True)
+
+
+def test_reused_ids():
+    other = question(question="まったく別の事項について、正しいものはどれか。")
+    reused = row(other.question, "a", number=2, id="q", question=other.question, choices=other.choices)
+    (found,) = id_findings([asked("b", id="q"), reused])
+    assert (found.code, found.severity, found.count, found.total) == ("id-reused", "error", 1, 1)
+    assert found.examples[0].place == "rows.jsonl:2" and "the id of line 1" in found.examples[0].excerpt
+    assert id_findings([asked("b", id="q", order=order) for order in ORDERS]) == []
+    assert id_findings([asked("b", id="q", dataset="x"), row("別", id="q", dataset="y"), asked("b"), row("別")]) == []
+    frame = "次の問いに記号一文字で答えてください。\n{}\n答え:"
+    texts = ["借地権の存続期間は何年か。", "取締役の任期は何年か。", "届出の期限はいつか。"]
+    rows = [row(frame.format(text), number=n, id="q" if n < 2 else "r") for n, text in enumerate(texts)]
+    assert codes(id_findings(rows)) == ["id-reused"], "no meta says what is the question"
+    again = row(f"理由を述べてください。\n問い：{texts[0]}", id="q")
+    assert id_findings([rows[0], again, rows[2]]) == [], "one question, asked in two ways"
+
+
 def test_strict_makes_warnings_errors():
     findings = [*letter_findings([row(output="a", number=n) for n in range(30)], trained=True), *personal_findings([row(CORPORATE)])]
     assert [found.severity for found in with_strictness(findings, strict=True)] == ["error", "note"]
@@ -318,6 +365,53 @@ def test_every_faulty_line_is_a_finding_and_the_others_are_examined(tmp_path):
     assert codes(read_data(path)[1]) == ["empty"]
     with pytest.raises(InputError, match="cannot be found"):
         examine_files([tmp_path / "none.jsonl"], against={})
+
+
+def test_what_a_reader_can_do_about_a_file_is_said(tmp_path, monkeypatch):
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes('{"input": "問い"}'.encode("utf-16"))
+    (found,) = read_data(path)[1]
+    assert found.code == "encoding" and "iconv -f UTF-16 -t UTF-8" in found.message
+    array = tmp_path / "rows.json"
+    array.write_text('[{"input": "問い", "output": "a"}]', encoding="utf-8")
+    (found,) = read_data(array)[1]
+    assert found.code == "format" and f"jq -c '.[]' {array} > rows.jsonl" in found.message
+
+    def refused(_):
+        raise PermissionError
+
+    monkeypatch.setattr("pathlib.Path.read_bytes", refused)  # the superuser may read every file
+    with pytest.raises(InputError, match="no permission to read it"):
+        read_text(path)
+
+
+@pytest.mark.parametrize(
+    ("record", "named"),
+    [
+        ({"instruction": "期間は何年か。", "input": "借地権", "output": "三十年"}, ["`instruction`: unknown key", "jq -c '{input: "]),
+        ({"instruction": "期間は何年か。", "input": "", "output": "三十年"}, ["`instruction`: unknown key"]),
+        ({"conversations": [{"from": "human", "value": "問い"}, {"from": "gpt", "value": "答え"}]}, ["expected {", "jq -c '{messages: "]),
+        ({"system": "法律家です。", "prompt": "問い", "completion": "答え"}, ["`system`: unknown key", "role system"]),
+        ({"history": [["甲", "乙"]], "input": "問い", "output": "答え"}, ["`history`: unknown key", "earlier turns"]),
+        ({"context": "条文", "input": "問い", "output": "答え"}, ["`context`: unknown key", "belongs into the prompt"]),
+        ({"messages": [{"role": "user", "content": "問い"}, {"role": "assistant", "content": "答え"}], "output": "b"}, ["`output`: unknown key"]),
+    ],
+)
+def test_no_part_of_a_row_is_left_out_in_silence(tmp_path, record, named):
+    problems = "\n".join(record_problems(record))
+    assert all(part in problems for part in named), problems
+    rows, findings, _ = read_data(write_rows(tmp_path / "rows.jsonl", [record]))
+    assert (rows, codes(findings)) == ([], ["format"])
+    script = re.search(r"jq -c '(.*?)'", problems)
+    if script and shutil.which("jq"):
+        converted = json.loads(subprocess.run(["jq", "-c", script[1]], input=json.dumps(record), capture_output=True, text=True, check=True).stdout)
+        assert record_problems(converted) == []
+        said = list(record["conversations"][0].values()) if "conversations" in record else [record["instruction"], record["input"]]
+        assert said[-1] in str(converted) and (said[0] == "human" or said[0] in str(converted))
+
+
+def test_what_only_describes_a_row_may_stand_beside_it():
+    assert record_problems({"input": "問い", "output": "a", "meta": None, "id": 7, "source": "x", "license": "PDL", "system": "", "history": []}) == []
 
 
 @settings(max_examples=60, deadline=None)
@@ -393,6 +487,22 @@ def test_check_of_data_prints_tables_and_counts_tokens(tmp_path):
     assert cost == pytest.approx(tokens * 3 * 1000 / 1e6, abs=0.01)
     unpriced = run_lawft("check", path, "--tokenizer", TINY_MODEL, LAWFT_LAWQA_DIR="", check=True).stdout
     assert "no price (--prices FILE)" in unpriced
+
+
+def test_what_is_neither_data_nor_a_recipe_is_named_as_both(tmp_path):
+    table = tmp_path / "foo.csv"
+    table.write_text("a,b\n", encoding="utf-8")
+    for name, data in (("nodir", "as data: no such file or folder"), (str(table), "as data: neither a .jsonl or .json file nor a folder")):
+        result = run_lawft("check", name)
+        assert result.returncode == 2 and f"{name}: no data and no recipe" in result.stderr
+        assert data in result.stderr and "as a recipe: " in result.stderr and "no such recipe" in result.stderr
+
+
+def test_an_empty_file_is_said_to_be_empty(tmp_path):
+    path = tmp_path / "empty.jsonl"
+    path.write_text("", encoding="utf-8")
+    result = run_lawft("check", path, LAWFT_LAWQA_DIR="")
+    assert (result.returncode, "the file is empty" in result.stdout, "0 of 0" in result.stdout) == (2, True, False)
 
 
 def test_prices_are_dated_and_whole(tmp_path):

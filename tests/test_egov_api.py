@@ -493,3 +493,19 @@ def test_a_damaged_file_in_the_cache_says_what_to_do(tmp_path):
         build_from_api([LEASE], tmp_path / "out", as_of=DAY, cache=tmp_path / "cache", base_url=server.url, **QUICK)
     assert str(path) in str(caught.value)
     assert os.listdir(tmp_path) == ["cache"]
+
+
+def test_a_kept_answer_or_list_that_is_damaged_is_named(tmp_path):
+    with serving(egov) as server:
+        options = {"as_of": DAY, "cache": tmp_path / "cache", "base_url": server.url, **QUICK}
+        build_from_api(["借地借家法"], tmp_path / "out", **options)
+        kept = [tmp_path / "cache" / f"{LEASE}.2025-04-01.xml", *(tmp_path / "cache").glob("laws-*.json")]
+        assert len(kept) == 2
+        for path in kept:
+            whole = path.read_bytes()
+            for damage in (b"\xff\xfe", b"{"):
+                path.write_bytes(damage)
+                with pytest.raises(InputError) as error:
+                    build_from_api(["借地借家法"], tmp_path / "again", **options)
+                assert str(path) in str(error.value) and "delete it to fetch it again" in str(error.value)
+            path.write_bytes(whole)

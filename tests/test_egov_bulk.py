@@ -288,3 +288,28 @@ def test_a_limit_on_file_size_leaves_nothing(tmp_path):
     result = subprocess.run(list(map(str, command)), capture_output=True, text=True, env=os.environ)
     assert result.returncode == 1 and "File too large" in result.stderr
     assert not leftovers(tmp_path, "z.zip")
+
+
+def test_one_law_in_two_files_is_refused(tmp_path):
+    for name in ("old.xml", "new.xml"):
+        (tmp_path / name).write_text(law("茶業法", f"{name}の本文。"))
+    with pytest.raises(InputError, match="one law in two files") as error:
+        build_from_files([tmp_path / "old.xml", tmp_path / "new.xml"], tmp_path / "corpus", as_of=DAY)
+    assert error.value.problems == [f"茶業法 (法律第一号): {tmp_path / 'new.xml'} and {tmp_path / 'old.xml'}; keep one"]
+    assert not leftovers(tmp_path, "old.xml", "new.xml")
+
+
+def test_an_amended_law_that_begins_after_the_day_is_missing_not_new(tmp_path):
+    laws = LAWS | {f"{POT}_20270101_508M60000040001": law("急須令", "改正後。")}
+    del laws[f"{POT}_20280401_000000000000000"]
+    manifest = build_from_zip(bulk(tmp_path / "z.zip", laws), tmp_path / "corpus", as_of=DAY)
+    assert (manifest["laws_future"], manifest["laws_text_missing"]) == (0, [f"{POT}_20270101_508M60000040001"])
+
+
+def test_a_zip_of_a_later_format_is_refused(tmp_path):
+    path = bulk(tmp_path / "z.zip")
+    data = bytearray(path.read_bytes())
+    data[data.index(b"PK\x01\x02") + 6] = 99  # "version needed to extract" of the first entry
+    path.write_bytes(data)
+    with pytest.raises(InputError, match=r"z\.zip: cannot be read: zip file version 9\.9"):
+        build_from_zip(path, tmp_path / "corpus", as_of=DAY)

@@ -136,6 +136,25 @@ def test_plain_text_without_articles_is_divided_at_blank_lines():
     ]
 
 
+def test_plain_articles_under_the_heading_of_a_law_or_chapter():
+    text = "# 民法\n前書き\n\n第1条（目的） あ\n第2条 い\n２　う\n## 第2章 雑則\n第３条 え\n## 附則\n第1条 お\n## 指針\n第1条のとおり\n\n一"
+    assert [(*place, passage.text) for place, passage in zip(places(text), read_headed(text, source="s.md"), strict=True)] == [
+        ("民法", "main", "", "", "前書き"),
+        ("民法", "main", "1", "", "あ"),
+        ("民法", "main", "2", "1", "い"),
+        ("民法", "main", "2", "2", "う"),
+        ("民法", "main", "3", "", "え"),
+        ("民法", "suppl", "1", "", "お"),
+        ("指針", "main", "", "", "第1条のとおり\n\n一"),
+    ]
+
+
+def test_deleted_articles_in_plain_text_are_not_the_one_before():
+    text = "第２条　あ\n第３条から第５条まで　削除\n第６条及び第７条　削　除\n第８条　い"
+    assert [(p.article, p.text) for p in read_headed(text, source="s")] == [("2", "あ"), ("3:5", "削除"), ("6:7", "削　除"), ("8", "い")]
+    assert places("## 甲法\n### 第6条から第8条まで\n一") == [("甲法", "main", "6:8", "")], "as it is shown, so it is read"
+
+
 def test_files(tmp_path):
     for name, text in (("b.md", "## 乙法\n### 第10条\n一\n### 第2条\n二"), ("甲法.txt", "第1条 三")):
         (tmp_path / name).write_text(text, encoding="utf-8")

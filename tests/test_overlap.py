@@ -123,6 +123,21 @@ def test_overlap_names_what_cannot_be_compared(tmp_path):
         run(tmp_path / "folder", tmp_path / "folder")
 
 
+def test_all_splits_of_the_first_folder_are_compared(tmp_path, capsys):
+    questions = read_questions(SAMPLE)[:60]
+    for name in ("mine", "theirs"):
+        (tmp_path / name).mkdir()
+    write(tmp_path / "mine" / "train.jsonl", questions[:20])
+    write(tmp_path / "mine" / "test.jsonl", questions[20:30])
+    write(tmp_path / "theirs" / "train.jsonl", questions[20:40])
+    write(tmp_path / "theirs" / "test.jsonl", questions[40:])
+    run(tmp_path / "mine", tmp_path / "theirs")
+    assert "none of the 30 rows" in capsys.readouterr().out, "of the second, only its test split"
+    write(tmp_path / "theirs" / "test.jsonl", questions[:20])
+    with pytest.raises(InputError, match="20 of the 30 rows"):
+        run(tmp_path / "mine", tmp_path / "theirs")
+
+
 def test_permuted_copies_are_the_same_questions(lawqa_dir, capsys):
     folder = lawqa_dir / "data" if (lawqa_dir / "data").is_dir() else lawqa_dir
     with pytest.raises(InputError, match="140 of the 140 rows"):

@@ -33,7 +33,7 @@ def test_keys_and_headings():
     assert found.heading == "借地借家法 第27条の2第1項（見出し）"
     assert passage(provision="suppl", part=2).key == "403AC0000000090/suppl/1/#2"
     assert passage(provision="suppl:平成一一年法律第一号").heading == "借地借家法 附則第1条"
-    assert article_name("3:5") == "3:5" and article_name("") == ""
+    assert article_name("3:5_2") == "第3条から第5条の2まで" and article_name("") == ""
     assert article_key("借地 借家法（抄）", "1") == article_key("借地借家法(抄)", "1")
 
 
@@ -104,3 +104,31 @@ def test_a_full_disk_is_an_input_error_and_other_faults_are_not(tmp_path, code, 
         raise OSError(code, "fault")
     assert isinstance(error.value, InputError) is (expected is InputError)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("text", ["{", "", "[]", '"a"', '{"kind": "statutes", "as_of": "", "sha256": ""}'])
+def test_a_damaged_manifest_is_refused(tmp_path, text):
+    write([passage()], tmp_path / "corpus")
+    (tmp_path / "corpus/manifest.json").write_text(text)
+    with pytest.raises(InputError, match="lawft statutes --help"):
+        list(read_passages(tmp_path / "corpus"))
+
+
+def test_a_corpus_without_its_passages_is_refused(tmp_path):
+    write([passage()], tmp_path / "corpus")
+    (tmp_path / "corpus/passages.jsonl").unlink()
+    with pytest.raises(InputError, match=r"not a whole corpus: no passages\.jsonl\n  - build it again"):
+        read_manifest(tmp_path / "corpus")
+
+
+def test_the_lead_that_parts_share_is_shown_once():
+    parts = [passage("5", paragraph="1", part=part, text=f"次の者とする。\n一　甲\n{rest}") for part, rest in ((1, "イ　子"), (2, "ロ　丑"))]
+    assert show_article(parts) == "## 借地借家法\n### 第5条\n#### 第1項\n次の者とする。\n一　甲\nイ　子\nロ　丑"
+    other = passage("5", paragraph="2", part=1, text=parts[0].text)
+    assert show_article([parts[0], other]).count("次の者とする。") == 2, "another paragraph keeps its own"
+
+
+def test_several_articles_under_one_number_stand_in_their_place():
+    passages = [passage("2"), passage("6:8", text="本文。"), passage("10")]
+    assert sorted(reversed(passages), key=sort_key) == passages
+    assert passages[1].heading == "借地借家法 第6条から第8条まで"

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import sys
 from pathlib import Path
 
@@ -172,7 +173,7 @@ def test_no_article_and_no_text_twice(tmp_path, articles, query, k, hops):
     hits = open_index(corpus).search(query, k, hops=hops)
     texts = ["".join(passage.text.split()) for hit in hits for passage in hit.passages]
     assert len(set(texts)) == len(texts)
-    assert len(set(keys(hits))) == len(hits) <= k * (1 + hops)
+    assert len({(hit.passages[0].law_id, hit.article_key) for hit in hits}) == len(hits) <= k * (1 + hops)
     assert [hit.rank for hit in hits] == list(range(1, len(hits) + 1))
     order = ["citation", "bm25", "hop"]
     assert [hit.via for hit in hits] == sorted((hit.via for hit in hits), key=order.index)
@@ -306,6 +307,43 @@ def test_a_damaged_tantivy_index_says_how_to_mend_it(corpus):
     (corpus / "index" / "tantivy" / "meta.json").write_text("{}", encoding="utf-8")
     message = refusal(corpus)
     assert "cannot read it" in message and f"lawft statutes index {corpus} --force" in message
+
+
+def test_two_laws_with_one_title_are_both_found(tmp_path):
+    passages = [Passage(law_id=law_id, law="模擬法", article="1", text=text) for law_id, text in (("a", "旧の届出。"), ("b", "新の届出。"))]
+    assert build_index(corpus_of(passages, tmp_path / "corpus"))["laws"] == 2
+    for query in ("模擬法第1条", "届出"):
+        hits = open_index(tmp_path / "corpus").search(query, 3)
+        assert sorted((hit.article_key, hit.passages[0].law_id) for hit in hits) == [("模擬法/main/1", "a"), ("模擬法/main/1", "b")]
+
+
+def test_more_articles_than_there_are_can_be_asked_for(index):
+    assert index.search("届出書", 10**12) == index.search("届出書", 9)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("index.json", "{"), ("index.json", '"a"'), ("index.json", ""), ("offsets.npy", ""), ("citations.npy", None), ("laws.json", "[]"),
+     ("laws.json", None), ("bm25s", None), ("bm25s/vocab.index.json", "{")],
+)  # fmt: skip
+def test_a_damaged_index_says_how_to_mend_it(corpus, name, content):
+    build_index(corpus)
+    path = corpus / "index" / name
+    if content is not None:
+        path.write_text(content, encoding="utf-8")
+    elif path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+    message = refusal(corpus)
+    assert f"{corpus / 'index'}" in message and f"build it again: lawft statutes index {corpus} --force" in message
+
+
+def test_tables_of_another_index_are_refused(corpus, tmp_path):
+    build_index(corpus)
+    build_index(corpus_of([Passage(law_id="x", law="甲法", text="甲。")], tmp_path / "other"))
+    shutil.copy(tmp_path / "other" / "index" / "offsets.npy", corpus / "index" / "offsets.npy")
+    assert "the tables are not those of index.json" in refusal(corpus)
 
 
 def test_the_command_line(corpus):

@@ -70,6 +70,33 @@ def test_nothing_is_overwritten_without_force(tmp_path, capsys):
     assert "law as of a day not stated" in run(capsys, "files", file, "--out", tmp_path / "out", "--force")[1]
 
 
+def test_what_goes_with_a_replaced_corpus_is_said(tmp_path, capsys):
+    (tmp_path / "a.md").write_text(TEXT, encoding="utf-8")
+    make = ("files", tmp_path / "a.md", "--out", tmp_path / "out", "--force")
+    assert "made again" not in run(capsys, *make)[1]
+    assert run(capsys, "index", tmp_path / "out")[0] == 0
+    assert f"{tmp_path / 'out'}: when the corpus is replaced, index must be made again" in run(capsys, *make)[1]
+    assert not (tmp_path / "out" / "index").exists()
+
+
+def test_a_zip_is_led_to_its_command(tmp_path, capsys):
+    file = law_zip(tmp_path / "x.zip", f"{LEASE}_20200401_1")
+    for source in ("files", "xml"):
+        code, _, error = run(capsys, source, file, "--out", tmp_path / "out")
+        assert code == 2 and f"lawft statutes zip {file} --as-of YYYY-MM-DD" in error and "iconv" not in error
+
+
+def test_amending_provisions_are_taken_when_asked(tmp_path, capsys):
+    provision = '<SupplProvision AmendLawNum="令和七年法律第二号"><Paragraph Num="1"><ParagraphSentence><Sentence>改正附則。</Sentence></ParagraphSentence></Paragraph></SupplProvision>'
+    text = law_xml(LEASE).replace("</MainProvision>", f"</MainProvision>{provision}")
+    (tmp_path / "a.xml").write_text(text, encoding="utf-8")
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr(f"{LEASE}_20200401_1.xml", text)
+    for arguments in (("xml", tmp_path / "a.xml"), ("zip", tmp_path / "a.zip", "--as-of", "2025-04-01")):
+        for more, count in (((), 1), (("--amending",), 2)):
+            assert run(capsys, *arguments, *more, "--out", tmp_path / "out", "--force")[1].startswith(f"{count} passages of 1 laws")
+
+
 def test_missing_and_empty_inputs_are_named(tmp_path, capsys):
     code, _, error = run(capsys, "files", tmp_path / "missing.md", "--out", tmp_path / "out")
     assert code == 2 and f"{tmp_path / 'missing.md'}: no such file" in error
@@ -91,11 +118,12 @@ def test_xml_files(tmp_path, capsys):
 
 
 def test_the_bulk_zip_on_a_day(tmp_path, capsys):
-    revisions = [f"{LEASE}_20200401_1", f"{LEASE}_20230614_2", f"{LEASE}_20260401_3", f"{CIVIL}_20300101_1"]
+    revisions = [f"{LEASE}_20200401_1", f"{LEASE}_20230614_2", f"{LEASE}_20260401_3", f"{CIVIL}_20300101_000000000000000", f"{OLD}_20260401_2"]
     file = law_zip(tmp_path / "some_laws.zip", *revisions)
     code, said, _ = run(capsys, "zip", file, "--as-of", "2025-04-01", "--out", tmp_path / "out")
     assert code == 0
-    assert "left out: 1 earlier revisions, 2 revisions to come, 1 laws not yet in force" in said
+    assert "left out: 1 earlier revisions, 3 revisions to come, 1 laws not yet in force" in said
+    assert "WARNING: 1 laws are NOT in this corpus that may have been in force on 2025-04-01" in said and f"{OLD}_20260401_2" in said
     (passage,) = read_passages(tmp_path / "out")
     assert (passage.revision, passage.as_of) == (f"{LEASE}_20230614_2", "2025-04-01")
     assert run(capsys, "zip", file, "--out", tmp_path / "out")[0] == 2, "the zip needs a day"
@@ -154,7 +182,7 @@ def test_a_day_has_one_form(source, day, capsys):
     assert f"{day!r} is no date; write year, month and day as in 2025-04-01" in error
 
 
-@pytest.mark.parametrize("source", ["fetch", "files"])
+@pytest.mark.parametrize("source", ["fetch", "files", "xml"])
 def test_a_day_to_come_is_refused_where_the_law_may_still_change(source, tmp_path, capsys):
     code, _, error = run(capsys, source, "x", "--as-of", "2999-01-01", "--out", tmp_path / "out")
     assert code == 2

@@ -3,6 +3,7 @@
 import argparse
 import os
 import re
+import zipfile
 from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -32,10 +33,12 @@ def add(verbs: Any) -> None:
     xml = _source(sources, "xml", _xml, "XML files of e-Gov, one law each", "xml")
     xml.add_argument("paths", nargs="+", type=Path, metavar="FILE", help="a file, or a folder with .xml files")
     _day(xml, "of laws in several revisions take the one in force on this day (default: not stated)")
+    _amending(xml)
 
     bulk = _source(sources, "zip", _zip, "e-Gov's bulk zip, https://laws.e-gov.go.jp/bulkdownload", "the zip's name")
     bulk.add_argument("file", type=Path, metavar="FILE", help="all_xml.zip, or the zip of one category; it is not unpacked")
     _day(bulk, "take of each law the revision in force on this day", required=True)
+    _amending(bulk)
 
     fetch = _source(sources, "fetch", _fetch, "e-Gov's API, law by law", "egov")
     fetch.add_argument("laws", nargs="*", metavar="LAW", help="law id, law number (平成三年法律第九十号), exact title or known abbreviation")
@@ -60,6 +63,10 @@ def _day(parser: argparse.ArgumentParser, help: str, *, required: bool = False) 
     parser.add_argument("--as-of", type=_parse_day, required=required, metavar="YYYY-MM-DD", help=help)
 
 
+def _amending(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--amending", action="store_true", help="take the supplementary provisions of amending laws too (often most of the text)")
+
+
 def _parse_day(text: str) -> date:
     try:
         if not re.fullmatch(r"\d{4}-\d\d-\d\d", text, re.ASCII):
@@ -79,6 +86,15 @@ def _refuse_future(day: date | None, instead: str) -> None:
         raise InputError(f"--as-of {day}: that day is to come, and the law may change before it", [f"give {_today()} or an earlier day; {instead}"])
 
 
+def _out(options: argparse.Namespace, name: str) -> Path:
+    """The folder to make; says what goes with a corpus that is to be replaced."""
+    out = options.out or Path("statutes") / name
+    made_from_it = [part for part in ("index", "retrieval_eval") if (out / part).is_dir()]
+    if options.force and made_from_it:
+        print(f"{out}: when the corpus is replaced, {' and '.join(made_from_it)} must be made again: they go with it")
+    return out
+
+
 def _lawqa(options: argparse.Namespace) -> None:
     import json
 
@@ -93,7 +109,7 @@ def _lawqa(options: argparse.Namespace) -> None:
     contexts = [sample["コンテキスト"] for sample in json.loads(read_text(file))["samples"]]
     law_list = file.parent / "law_list.json"
     law_ids = read_law_ids(law_list) if law_list.is_file() else {}
-    out = options.out or Path("statutes/lawqa_jp")
+    out = _out(options, "lawqa_jp")
     sources = {"source": file.name, "source_sha256": file_sha256(file), "contexts": len(contexts), "skipped": []}
     passages = lawqa_passages(contexts, law_ids=law_ids)
     _show(write_corpus(passages, out, as_of="", attribution=ATTRIBUTION, sources=sources, force=options.force), out)
@@ -107,7 +123,7 @@ def _files(options: argparse.Namespace) -> None:
     paths = _text_paths(options.paths)
     passages = read_text_files(paths, law=options.law, as_of=options.as_of.isoformat() if options.as_of else "")
     names = [path.name for path in paths]
-    out = options.out or Path("statutes/files")
+    out = _out(options, "files")
     manifest = write_corpus(
         passages,
         out,
@@ -126,6 +142,11 @@ def _text_paths(paths: list[Path]) -> list[Path]:
         below = sorted(file for file in path.rglob("*") if file.suffix.lower() in _TEXTS) if path.is_dir() else [path]
         if not below:
             problems.append(f"{path}: no {' or '.join(_TEXTS)} file in this folder")
+        problems += [
+            f"{file}: a zip archive, not text; e-Gov's: lawft statutes zip {file} --as-of YYYY-MM-DD; any other: unpack it or save it as text"
+            for file in below
+            if zipfile.is_zipfile(file)
+        ]
         found |= dict.fromkeys(below)
     if problems:
         raise InputError("texts of law", problems)
@@ -135,15 +156,16 @@ def _text_paths(paths: list[Path]) -> list[Path]:
 def _xml(options: argparse.Namespace) -> None:
     from lawft_trl.statutes.egov_bulk import build_from_files
 
-    out = options.out or Path("statutes/xml")
-    _show(build_from_files(options.paths, out, as_of=options.as_of, force=options.force), out)
+    _refuse_future(options.as_of, "or leave it out")
+    out = _out(options, "xml")
+    _show(build_from_files(options.paths, out, as_of=options.as_of, amending_supplements=options.amending, force=options.force), out)
 
 
 def _zip(options: argparse.Namespace) -> None:
     from lawft_trl.statutes.egov_bulk import build_from_zip
 
-    out = options.out or Path("statutes") / options.file.stem
-    _show(build_from_zip(options.file, out, as_of=options.as_of, force=options.force), out)
+    out = _out(options, options.file.stem)
+    _show(build_from_zip(options.file, out, as_of=options.as_of, amending_supplements=options.amending, force=options.force), out)
 
 
 def _fetch(options: argparse.Namespace) -> None:
@@ -154,7 +176,7 @@ def _fetch(options: argparse.Namespace) -> None:
     if not options.laws and not options.categories:
         raise InputError("lawft statutes fetch: which laws?", ["name laws (lawft statutes fetch 借地借家法 民法), or give --category 046"])
     _refuse_future(options.as_of, "for a day to come, as far as laws are promulgated: lawft statutes zip")
-    out = options.out or Path("statutes/egov")
+    out = _out(options, "egov")
     manifest = build_from_api(
         options.laws,
         out,
@@ -179,6 +201,10 @@ def _show(manifest: dict[str, Any], out: Path) -> None:
     }
     if any(counts.values()):
         print("left out: " + ", ".join(f"{count:,} {what}" for what, count in counts.items() if count))
+    if missing := manifest.get("laws_text_missing"):
+        print(f"WARNING: {len(missing):,} laws are NOT in this corpus that may have been in force on {manifest['as_of']}: the revisions that were "
+              f"given begin later (laws_text_missing in manifest.json), the first: {', '.join(missing[:_SHOWN])}; take a later day, or: "
+              "lawft statutes fetch")  # fmt: skip
     skipped = manifest["skipped"]
     if skipped:
         print(f"skipped: {len(skipped):,}" + (f", the first {_SHOWN}:" if len(skipped) > _SHOWN else ":"))

@@ -1,12 +1,11 @@
 """Statements changed by rule: exactly one element says something else, and no other provision says so too."""
 
-import os
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from itertools import chain
+from itertools import chain, takewhile
 
 from lawft_trl.derive.elements import Element, find_elements
 from lawft_trl.derive.parties import find_parties, read_parties
@@ -96,7 +95,8 @@ _NUMERAL = re.compile(r"[〇一二三四五六七八九十百千万億・分の0
 
 def differing_numbers(texts: Sequence[str]) -> list[Fraction] | None:
     """The number that each text has where they differ, if they differ in nothing else and no two have the same."""
-    shared = os.path.commonprefix(list(texts))
+    alike = takewhile(lambda characters: len(set(characters)) == 1, zip(*texts, strict=False))
+    shared = "".join(characters[0] for characters in alike)
     start = len(shared) - len(_NUMERAL.search(shared)[0])  # 三十日 and 三十五日 begin alike
     found = [re.match(rf"{NUMBER}分の{NUMBER}|{NUMBER}", text[start:]) for text in texts]
     if not all(found) or len({text[start + match.end() :] for text, match in zip(texts, found, strict=True)}) > 1:

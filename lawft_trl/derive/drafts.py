@@ -47,7 +47,7 @@ class Neighbourhood:
         rules: statements that can be a choice as they stand.
         items: items of lists, by their passage's key.
         changes: the changes of each rule and item, by statement.
-        terms: the terms that the law defines anywhere.
+        corpus: what changes are looked up in.
     """
 
     key: str
@@ -55,7 +55,7 @@ class Neighbourhood:
     rules: tuple[Statement, ...]
     items: dict[str, list[Statement]]
     changes: dict[Statement, list[Change]]
-    terms: tuple[str, ...]
+    corpus: Corpus
 
 
 def read_neighbourhood(passages: Sequence[Passage], corpus: Corpus) -> Neighbourhood:
@@ -66,7 +66,7 @@ def read_neighbourhood(passages: Sequence[Passage], corpus: Corpus) -> Neighbour
         rules += read
         items[passage.key] = listed
         changes |= {statement: changes_of(statement, corpus) for statement in [*read, *listed]}
-    return Neighbourhood(passages[0].article_key, tuple(passages), tuple(rules), items, changes, corpus.terms.get(passages[0].law_id, ()))
+    return Neighbourhood(passages[0].article_key, tuple(passages), tuple(rules), items, changes, corpus)
 
 
 def elements_of(changes: Sequence[Change]) -> list[Element]:
@@ -88,36 +88,15 @@ def fits(text: str) -> bool:
     return 12 <= len(text) <= LONGEST_CHOICE
 
 
-def _pick_change(changes: Sequence[Change], rng: random.Random) -> Change:
-    """One change of an element: the usual confusions (要しない, 努める) before the crude reversal."""
+def pick_change(changes: Sequence[Change], rng: random.Random) -> Change:
+    """One of some changes: the usual confusions (要しない, 努める) before the crude reversal."""
     weights = [1 if re.search(r"てはならない|ことを妨げない", change.new[-1]) else 4 for change in changes]
     return rng.choices(list(changes), weights)[0]
 
 
-def wrong_statements(changes: Sequence[Change]) -> list[Change]:
-    """The changes whose whole statement can be a wrong choice."""
-    return [change for change in changes if fits(show(change.statement, change)) and not is_implied(change)]
-
-
-def changed_choices(statement: Statement, here: Neighbourhood, rng: random.Random) -> list[Change]:
-    """One change for each element of a statement whose changed form can be a choice, in random order."""
-    usable = wrong_statements(here.changes[statement])
-    chosen = [_pick_change(changes, rng) for changes in by_element(usable)]
-    rng.shuffle(chosen)
-    return chosen
-
-
-def different(pool: Sequence[Change]) -> list[Change]:
-    """Up to three changes: of different elements, of different kinds where there are enough."""
-    chosen: list[Change] = []
-    for want_new_kind in (True, False):
-        for change in pool:
-            if len(chosen) == 3:
-                return chosen
-            taken = any((other.statement, other.element) == (change.statement, change.element) for other in chosen)
-            if not taken and not (want_new_kind and any(other.kind == change.kind for other in chosen)):
-                chosen.append(change)
-    return chosen
+def wrong_changes(statement: Statement, here: Neighbourhood) -> list[Change]:
+    """The changes of a statement whose whole changed form can be a wrong choice."""
+    return [change for change in here.changes[statement] if fits(show(statement, (change,))) and not is_implied(change)]
 
 
 def source_key(statement: Statement) -> str:

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from lawft_trl.data.near_duplicates import plain
 from lawft_trl.data.rows import Row
@@ -28,14 +29,17 @@ def excluded_articles(rows: Iterable[Row], passages: Sequence[Passage]) -> set[s
     named: set[str] = set()
     texts: list[str] = []
     for row in rows:
-        statutes = [text for text in row.meta.get("statutes") or [] if isinstance(text, str)]
-        provisions = row.meta.get("provisions")
-        stated = {key for key in provisions if isinstance(key, str)} if isinstance(provisions, list | tuple) else set()
-        keys = stated.union(*(article_keys(text) for text in statutes))
+        statutes = _strings(row.meta.get("statutes"))
+        keys = {*_strings(row.meta.get("provisions")), *(key for text in statutes for key in article_keys(text))}
         named |= keys
         if not keys & present or any(not text.lstrip().startswith("#") for text in statutes):
             texts.append(plain("\n".join([*statutes, *(message["content"] for message in row.prompt)])))
     return named | _shown(texts, passages)
+
+
+def _strings(value: Any) -> list[str]:
+    """The strings of a list; a row of another origin may have anything there."""
+    return [part for part in value if isinstance(part, str)] if isinstance(value, list | tuple) else []
 
 
 def _shown(texts: Sequence[str], passages: Sequence[Passage]) -> set[str]:

@@ -3,13 +3,16 @@
 Words of the statute stand in 「」 and occur there letter for letter; words of a choice stand in 『』.
 """
 
+import random
 import re
+from collections.abc import Sequence
 
 from lawft_trl.derive.changes import MEASURES, Change, number_value, point_to_items, rewrite
 from lawft_trl.derive.elements import KINDS, Element
 from lawft_trl.derive.statements import Statement, split_sentences
 
 _REACH, _FAR_REACH = 26, 40  # characters a quotation may reach beyond the element to the left and to the right
+_TWO_REASONS = 240  # characters up to which the reasons of two changes are both given
 _STOPS = "。「」『』\n\u3000"  # what no quotation reaches across
 
 
@@ -87,21 +90,30 @@ def quote_apart(statement: Statement, others: str) -> str:
     return max(clauses, key=len, default="")[:60]
 
 
-def change_quotes(change: Change) -> tuple[str, str]:
-    """What the statute says at the changed place and what the changed statement says there."""
+def change_quotes(change: Change, beside: Sequence[Change] = ()) -> tuple[str, str]:
+    """What the statute says at the changed place and what the changed statement says there.
+
+    Args:
+        change: the change.
+        beside: other changes of the same statement, made in the changed statement too.
+    """
     text, edits = change.statement.text, change.edits
+    made = [*edits, *(edit for other in beside for edit in other.edits)]
     if change.kind == "proviso":
         edits = edits[-1:]  # この限りでない decides; ただし goes with it
     windows: list[list[int]] = []
     for start, end, _ in edits:
         left, right = quoted_span(text, start, end)
+        for first, last, _ in made:  # no other change is quoted by half
+            if first < right and last > left:
+                left, right = min(left, first), max(right, last)
         if windows and left <= windows[-1][1]:
             windows[-1][1] = max(right, windows[-1][1])
         else:
             windows.append([left, right])
     old, new = [], []
     for left, right in windows[:2]:
-        inside = [(start - left, end - left, words) for start, end, words in edits if left <= start and end <= right]
+        inside = [(start - left, end - left, words) for start, end, words in made if left <= start and end <= right]
         old.append(text[left:right].strip().removesuffix("。"))
         new.append(rewrite(text[left:right], inside).strip().removesuffix("。"))
     if sum(map(len, old)) < 12:  # 定めなければならない says little alone
@@ -130,15 +142,25 @@ def _compared(change: Change) -> str:
     return "異なる" if None in values else longer if values[1] > values[0] else shorter
 
 
-def why_changed(change: Change, variant: int = 0) -> str:
+def verdict(statement: Statement, changes: Sequence[Change], elements: list[Element], rng: random.Random) -> str:
+    """Why a statement is what the statute says, or with changes is not, and which of both; of two changes both, if that is short."""
+    if not changes:
+        return why_true(statement, elements, rng.randrange(2)) + "したがって正しい。"
+    reasons = [why_changed(change, rng.randrange(2), [other for other in changes if other != change]) for change in changes]
+    several = "また、".join(reasons)
+    return (several if len(several) <= _TWO_REASONS else min(reasons, key=len)) + "したがって誤り。"
+
+
+def why_changed(change: Change, variant: int = 0, beside: Sequence[Change] = ()) -> str:
     """Why a changed statement is not what the statute says, without a verdict.
 
     Args:
         change: the change.
         variant: chooses between wordings of the same content.
+        beside: other changes of the same statement, made too.
     """
     place, label = change.statement.place, KINDS[change.kind]
-    old, new = change_quotes(change)
+    old, new = change_quotes(change, beside)
     if change.kind in MEASURES:
         texts = (
             f"{place}の定める{label}は「{old}」であるのに、この記述は『{change.new[0]}』としており、条文より{_compared(change)}。",

@@ -4,21 +4,21 @@ import random
 import re
 from collections.abc import Iterator, Sequence
 
-from lawft_trl.derive.changes import MEASURES, Change, plain, show
+from lawft_trl.derive.changes import comparable, show
+from lawft_trl.derive.designs import Choice, apart, square, twins, with_numbers
 from lawft_trl.derive.drafts import (
     LONGEST_CHOICE,
     Draft,
     Neighbourhood,
     by_element,
-    changed_choices,
-    different,
     elements_of,
     fits,
     in_order,
+    pick_change,
     source_key,
-    wrong_statements,
+    wrong_changes,
 )
-from lawft_trl.derive.explanations import quote_apart, quote_end, quote_start, why_changed, why_true
+from lawft_trl.derive.explanations import quote_apart, quote_end, quote_start, verdict
 from lawft_trl.derive.gaps import gaps
 from lawft_trl.derive.lists import lists, terms
 from lawft_trl.derive.statements import Statement, place_of
@@ -45,59 +45,45 @@ def _right_or_wrong(here: Neighbourhood, rng: random.Random) -> Iterator[Draft]:
         article = rule.passage.article_key
         near = [other for other in usable if other != rule and other.passage.article_key == article]
         far = [other for other in usable if other.passage.article_key != article]
-        for _ in range(4):  # the rule is the true one; the changed ones are of its article first
-            pool = [change for other in (*_shuffled(near, rng), rule) for change in changed_choices(other, here, rng)[:2]]
-            if len(pool) < 3:
-                pool = [*changed_choices(rule, here, rng), *(change for other in near for change in changed_choices(other, here, rng))]
-            pool += [change for other in _shuffled(far, rng)[:2] for change in changed_choices(other, here, rng)[:1]]
-            chosen = different(pool)
-            if len(chosen) == 3:
-                yield _statement_draft("right", chosen[0].kind, [rule], chosen, here, rng)
-        for change in changed_choices(rule, here, rng)[:8]:
+        for _ in range(4):
+            others = [*_shuffled(near, rng), *_shuffled(far, rng)]
+            for choices in (apart(rule, others, here, rng), twins(rule, others, here, rng)):
+                if choices:
+                    yield _statement_draft("right", choices, here, rng)
+        for changes in by_element(wrong_changes(rule, here)):
             true = (_shuffled(near, rng) + _shuffled(far, rng))[:3]
             if len(true) == 3:
-                yield _statement_draft("wrong", change.kind, true, [change], here, rng)
-    for rule in usable:  # the same rule four times, with one element that differs
-        for changes in by_element(wrong_statements(here.changes[rule])):
-            if len(changes) >= 3 and changes[0].kind in (*MEASURES, "limit", "duty", "procedure", "time"):
-                yield _statement_draft("right", changes[0].kind, [rule], rng.sample(changes, 3), here, rng)
+                yield _statement_draft("wrong", [(rule, (pick_change(changes, rng),)), *((other, ()) for other in true)], here, rng)
+        for choices in [*square(rule, here, rng), *with_numbers(rule, here, rng)]:
+            yield _statement_draft("same", choices, here, rng)
 
 
 def _shuffled(statements: Sequence[Statement], rng: random.Random) -> list[Statement]:
     return rng.sample(list(statements), len(statements))
 
 
-def _statement_draft(
-    form: str, kind: str, true: list[Statement], changed: list[Change], here: Neighbourhood, rng: random.Random
-) -> Draft:
-    """Puts statements together; each names its paragraph where they are of more than one."""
-    statements = [*true, *(change.statement for change in changed)]
-    passages = in_order({statement.passage.key: statement.passage for statement in statements}, here)
+def _statement_draft(form: str, choices: Sequence[Choice], here: Neighbourhood, rng: random.Random) -> Draft:
+    """Asks about statements, the right choice first; each names its paragraph where they are of more than one."""
+    passages = in_order({statement.passage.key: statement.passage for statement, _ in choices}, here)
     several = len(passages) > 1
-    verdicts = ("正しい", "誤り")
-    right = [
-        (_placed(statement, show(statement), several), why_true(statement, elements_of(here.changes[statement]), rng.randrange(2)) + f"したがって{verdicts[0]}。")
-        for statement in true
-    ]
-    wrong = [
-        (_placed(change.statement, show(change.statement, change), several), why_changed(change, rng.randrange(2)) + f"したがって{verdicts[1]}。")
-        for change in changed
+    texts = [
+        (_placed(statement, show(statement, changes), several), verdict(statement, changes, elements_of(here.changes[statement]), rng))
+        for statement, changes in choices
     ]
     law = passages[0].law
     what = _join(list(dict.fromkeys(_article(passage) for passage in passages))) if several else place_of(passages[0])
-    asked = "正しいもの" if form == "right" else "誤っているもの"
+    asked = "誤っているもの" if form == "wrong" else "正しいもの"
     # The question is what the article lays down, not what follows from it: a narrower period or a mere permission is wrong.
     question = rng.choice(
         (
             f"次のうち、{law}{what}が定める内容として、{asked}を教えてください。",
             f"{law}{what}の定めの内容について述べた次の記述のうち、{asked}を教えてください。",
             f"{law}{what}の内容として、{asked}を教えてください。",
-            f"次の記述のうち、{law}{what}の定めと一致{'する' if form == 'right' else 'しない'}ものを教えてください。",
+            f"次の記述のうち、{law}{what}の定めと一致{'しない' if form == 'wrong' else 'する'}ものを教えてください。",
         )
     )
-    choices = (*right, *wrong) if form == "right" else (*wrong, *right)
-    source = changed[0].statement if form == "wrong" else true[0]
-    return Draft(form, kind, source_key(source), question, choices, passages, passages)
+    kind = next(changes for _, changes in choices if changes)[0].kind
+    return Draft(form, kind, source_key(choices[0][0]), question, tuple(texts), passages, passages)
 
 
 def _article(passage: Passage) -> str:
@@ -163,5 +149,5 @@ def _alike(rule: Statement, group: Sequence[Statement]) -> bool:
 
 
 def _grams(text: str) -> set[str]:
-    text = plain(text)
+    text = comparable(text)
     return {text[index : index + 4] for index in range(len(text) - 3)}

@@ -2,20 +2,22 @@
 
 import random
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from lawft_trl.derive.changes import Change, definition, show
+from lawft_trl.derive.changes import definition, show
+from lawft_trl.derive.designs import Choice, apart, square, twins, with_numbers
 from lawft_trl.derive.drafts import (
     LONGEST_CHOICE,
     Draft,
     Neighbourhood,
-    changed_choices,
-    different,
+    by_element,
     elements_of,
+    pick_change,
     source_key,
+    wrong_changes,
 )
-from lawft_trl.derive.explanations import why_changed, why_true
-from lawft_trl.derive.statements import Statement, place_of
+from lawft_trl.derive.explanations import verdict
+from lawft_trl.derive.statements import place_of
 from lawft_trl.statutes.passages import Passage
 
 _LISTED = re.compile(r"次(?:の各号)?に掲げる((?:[一-龥ァ-ヶー]+)|もの)|(?:次の各号|次)の(?:いずれか|いずれに)")
@@ -29,30 +31,26 @@ def lists(passage: Passage, here: Neighbourhood, rng: random.Random) -> Iterator
     if not named or len(items) < 2 or not lead.endswith(("。", "いう")):
         return
     noun = (named[1] or "もの").replace("用語", "もの")
-    place = place_of(passage)
-    changes = [change for item in items for change in changed_choices(item, here, rng)]
     for item in items:
-        chosen = different(rng.sample(changes, len(changes)))
-        if len(chosen) == 3:
-            yield _list_draft("listed", noun, place, [item], chosen, here, rng)
-    if len(items) >= 4:
-        for change in changes:
-            others = [item for item in items if item != change.statement]
-            yield _list_draft("unlisted", noun, place, rng.sample(others, 3), [change], here, rng)
+        others = rng.sample(items, len(items))
+        designs = [apart(item, others, here, rng), twins(item, others, here, rng), *square(item, here, rng), *with_numbers(item, here, rng)]
+        for choices in filter(None, designs):
+            yield _list_draft("listed", noun, choices, here, rng)
+        for changes in by_element(wrong_changes(item, here)) if len(items) >= 4 else ():
+            true = rng.sample([other for other in items if other != item], 3)
+            yield _list_draft("unlisted", noun, [(item, (pick_change(changes, rng),)), *((other, ()) for other in true)], here, rng)
 
 
-def _list_draft(
-    form: str, noun: str, place: str, true: list[Statement], changed: list[Change], here: Neighbourhood, rng: random.Random
-) -> Draft:
-    passage = true[0].passage
-    right = [(show(item), why_true(item, elements_of(here.changes[item]), rng.randrange(2)) + "したがって正しい。") for item in true]
-    wrong = [(show(change.statement, change), why_changed(change, rng.randrange(2)) + "したがって誤り。") for change in changed]
+def _list_draft(form: str, noun: str, choices: Sequence[Choice], here: Neighbourhood, rng: random.Random) -> Draft:
+    passage = choices[0][0].passage
+    place = place_of(passage)
+    texts = [(show(item, changes), verdict(item, changes, elements_of(here.changes[item]), rng)) for item, changes in choices]
     asked = "正しいもの" if form == "listed" else "誤っているもの"
     question = rng.choice(
         (f"{passage.law}{place}各号に掲げる{noun}として、{asked}を教えてください。", f"次のうち、{passage.law}{place}各号の定めの内容として、{asked}を教えてください。")
     )
-    choices = (*right, *wrong) if form == "listed" else (*wrong, *right)
-    return Draft(form, changed[0].kind, f"{passage.key}/list/{changed[0].statement.item}{true[0].item}", question, choices, (passage,), (passage,))
+    kind = next(changes for _, changes in choices if changes)[0].kind
+    return Draft(form, kind, source_key(choices[0][0]), question, tuple(texts), (passage,), (passage,))
 
 
 def terms(here: Neighbourhood, rng: random.Random) -> Iterator[Draft]:
@@ -61,7 +59,7 @@ def terms(here: Neighbourhood, rng: random.Random) -> Iterator[Draft]:
     for statement, term, meaning in defined:
         passage, law = statement.passage, statement.passage.law
         words = longest_stretch(meaning)
-        others = [other for other in here.terms if other not in term and term not in other and other not in meaning]
+        others = [other for other in here.corpus.terms.get(passage.law_id, ()) if other not in term and term not in other and other not in meaning]
         if len(others) >= 3 and term not in meaning and len(meaning) <= LONGEST_CHOICE:
             reason = f"{statement.place}は「{words}」をもって『{term}』の意義としている。したがって正しい。"
             choices = [(term, reason)]

@@ -1,6 +1,7 @@
 """Questions from a statutes corpus: drafted, chosen so that forms and kinds are balanced, and dealt their letters."""
 
 import hashlib
+import math
 import random
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
@@ -9,7 +10,8 @@ from itertools import combinations, zip_longest
 from tqdm.auto import tqdm
 
 from lawft_trl.data.questions import LETTERS, Question
-from lawft_trl.derive.changes import plain, read_corpus
+from lawft_trl.derive.changes import comparable, read_corpus
+from lawft_trl.derive.choice_only import hits
 from lawft_trl.derive.drafts import Draft, Neighbourhood, read_neighbourhood
 from lawft_trl.derive.forms import drafts
 from lawft_trl.errors import InputError
@@ -17,7 +19,9 @@ from lawft_trl.statutes.passages import Passage, show_article, sort_key
 
 PER_STATEMENT = 6  # questions of one form about one statement at most, so that the set stays varied
 _ARTICLES, _PARAGRAPHS = 3, 6  # a neighbourhood has at least so many, where the law has
-_DRAFTS_PER_QUESTION = 4  # so many to choose from are enough for a balanced choice; the rest of a large corpus is not read
+_DRAFTS_PER_QUESTION = 4  # so many to choose from are enough for a balanced choice; of what is left no question is drafted
+_SPREAD = 10  # a limited set is of at least so many neighbourhoods, where there are so many
+_BY_CHANCE = 0.26  # of the questions of a form that a rule which reads the choices alone may hit
 _WHOLE_ARTICLE = 1200  # characters up to which an article is shown whole
 
 
@@ -39,17 +43,19 @@ def derive_questions(
         InputError: when nothing can be asked, with the reason.
     """
     excluded = set(exclude)
-    kept = sorted((passage for passage in passages if passage.article_key not in excluded), key=sort_key)
+    everything = sorted(passages, key=sort_key)
+    kept = [passage for passage in everything if passage.article_key not in excluded]
     if not kept:
         raise InputError(
             "no question can be derived",
             [f"the corpus has {len(passages)} passage(s), and --exclude leaves none of them" if passages else "the corpus is empty"],
         )
-    corpus = read_corpus(kept)
+    corpus = read_corpus(everything, kept)
     found: dict[str, tuple[Draft, Neighbourhood]] = {}
     runs = neighbourhoods(kept)
     for members in tqdm(random.Random(f"{seed}:articles").sample(runs, len(runs)), desc="deriving", delay=3):
-        if limit is not None and len(found) >= limit * _DRAFTS_PER_QUESTION:
+        read = {here.key for _, here in found.values()}
+        if limit is not None and len(found) >= limit * _DRAFTS_PER_QUESTION and len(read) >= min(limit, _SPREAD):
             break
         here = read_neighbourhood(members, corpus)
         for draft in drafts(here, random.Random(f"{seed}:{here.key}")):
@@ -95,7 +101,7 @@ def neighbourhoods(passages: Sequence[Passage]) -> list[list[Passage]]:
 
 def _sound(draft: Draft) -> bool:
     """Whether the four choices differ as a reader sees them."""
-    texts = [plain(text) for text, _ in draft.choices]
+    texts = [comparable(text) for text, _ in draft.choices]
     return len(set(texts)) == len(LETTERS) and all(texts)
 
 
@@ -106,36 +112,69 @@ def _content_hash(draft: Draft) -> str:
 
 
 def _balanced(found: dict[str, tuple[Draft, Neighbourhood]], seed: int, limit: int | None) -> list[str]:
-    """Keys of the chosen drafts: form by form in turn, each time of a statement used least, then of a kind used least."""
+    """Keys of the chosen drafts: form by form in turn, each time of a statement used least, then of a kind used least.
+
+    No statement, no three choices and no rule that reads the choices alone decides more questions than its share. Of a
+    limited set no neighbourhood has more than its share either, as long as there are others.
+    """
     counts: Counter[tuple[str, ...]] = Counter()
+    tally: Counter[tuple[str, str, str]] = Counter()
     seen: set[tuple[str, ...]] = set()
     ranked: dict[str, list[tuple[int, int, str]]] = {}
-    for key in random.Random(f"{seed}:order").sample(sorted(found), len(found)):
-        draft = found[key][0]
-        threes = set(combinations(sorted(_shown_texts(draft)), 3))
-        if threes & seen:
-            continue  # nearly the same as another: three of its four choices
-        seen |= threes
-        of_source, of_kind = (draft.form, "source", draft.source), (draft.form, "kind", draft.kind)
-        if counts[of_source] < PER_STATEMENT:
+    waiting = random.Random(f"{seed}:order").sample(sorted(found), len(found))
+    for _ in range(3):  # what a rule would hit too often now it may hit when there are more questions
+        left = []
+        for key in waiting:
+            draft = found[key][0]
+            threes = set(combinations(sorted(_shown_texts(draft)), 3))
+            of_source, of_kind = (draft.form, "source", draft.source), (draft.form, "kind", draft.kind)
+            if threes & seen or counts[of_source] >= PER_STATEMENT:
+                continue  # nearly the same as another: three of its four choices
+            if not _keeps_even(draft, tally):
+                left.append(key)
+                continue
+            seen |= threes
             ranked.setdefault(draft.form, []).append((counts[of_source], counts[of_kind], key))
             counts.update((of_source, of_kind))
+        waiting = left
     forms = [[key for _, _, key in sorted(drafts)] for _, drafts in sorted(ranked.items())]
     in_turn = [key for turn in zip_longest(*forms) for key in turn if key is not None]
-    return in_turn[:limit]
+    return in_turn if limit is None else _spread(in_turn, {key: found[key][1].key for key in in_turn}, limit)
+
+
+def _keeps_even(draft: Draft, tally: Counter[tuple[str, str, str]]) -> bool:
+    """Whether no rule that reads the choices alone hits too many of the form's questions with this one; if so, counts it."""
+    mine = hits([text for text, _ in draft.choices], 0)
+    for rule, hit in mine.items():
+        if hit > 0.25 and tally[draft.form, rule, "hit"] + hit > 1 + _BY_CHANCE * (tally[draft.form, rule, "of"] + 1):
+            return False
+    for rule, hit in mine.items():
+        tally[draft.form, rule, "hit"] += hit
+        tally[draft.form, rule, "of"] += 1
+    return True
+
+
+def _spread(keys: Sequence[str], neighbourhood: dict[str, str], limit: int) -> list[str]:
+    """The first keys, of each neighbourhood its share, then filled up with the first of those left."""
+    share, counts = math.ceil(limit / _SPREAD), Counter[str]()
+    first, rest = [], []
+    for key in keys:
+        counts[neighbourhood[key]] += 1
+        (first if counts[neighbourhood[key]] <= share else rest).append(key)
+    return [*first, *rest][:limit]
 
 
 def _shown_texts(draft: Draft) -> list[str]:
     """The choices as they tell one question from another; with the question where the choices alone are a few words."""
-    whole = draft.form in ("right", "wrong", "listed", "unlisted")
-    return [plain(text) if whole else f"{draft.question}\n{text}" for text, _ in draft.choices]
+    whole = draft.form in ("right", "same", "wrong", "listed", "unlisted")
+    return [comparable(text) if whole else f"{draft.question}\n{text}" for text, _ in draft.choices]
 
 
 def _deal_letters(chosen: Iterable[tuple[str, Draft, Neighbourhood]], seed: int, passages: Sequence[Passage]) -> list[Question]:
     """Gives every letter to a quarter of the right answers, and the other choices random places."""
-    articles: dict[str, list[Passage]] = {}
+    articles: dict[tuple[str, str], list[Passage]] = {}
     for passage in passages:
-        articles.setdefault(passage.article_key, []).append(passage)
+        articles.setdefault(_article(passage), []).append(passage)
     rng = random.Random(f"{seed}:letters")
     questions = []
     for index, (key, draft, here) in enumerate(sorted(chosen, key=lambda part: (part[1].form, part[0]))):
@@ -161,12 +200,17 @@ def _deal_letters(chosen: Iterable[tuple[str, Draft, Neighbourhood]], seed: int,
     return questions
 
 
-def _shown(passages: Sequence[Passage], articles: dict[str, list[Passage]]) -> tuple[str, ...]:
+def _article(passage: Passage) -> tuple[str, str]:
+    """What identifies an article within a corpus, where two laws may have one title."""
+    return passage.law_id, passage.article_key
+
+
+def _shown(passages: Sequence[Passage], articles: dict[tuple[str, str], list[Passage]]) -> tuple[str, ...]:
     """The articles of some paragraphs as they are shown: whole where that is short, else the paragraphs with the one before."""
     shown = []
-    for key in dict.fromkeys(passage.article_key for passage in passages):
+    for key in dict.fromkeys(map(_article, passages)):
         whole = articles[key]
-        needed = {passage.key for passage in passages if passage.article_key == key}
+        needed = {passage.key for passage in passages if _article(passage) == key}
         if sum(len(passage.text) for passage in whole) > _WHOLE_ARTICLE:
             positions = [index for index, passage in enumerate(whole) if passage.key in needed]
             keep = {index for position in positions for index in ((position - 1, position) if "前項" in whole[position].text else (position,))}

@@ -1,8 +1,9 @@
 """Reading citations: numerals, article numbers, short titles, and which provisions a text names."""
 
+import itertools
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 
 from lawft_trl.statutes.numerals import read_number
 
@@ -14,10 +15,16 @@ PARAGRAPH = rf"第\s*{NUMERAL}\s*項"
 ITEM = rf"第\s*{NUMERAL}\s*号(?:の\s*{NUMERAL})*"
 
 _AND = r"(?:、|,|・|と|から|及び|並びに|又は|若しくは|または|および|もしくは)"
-_WHERE = rf"(?:第{NUMERAL}号(?:の{NUMERAL})?)?(?:本文|ただし書|前段|後段|各号列記以外の部分|各号)?"
-_CITED = re.compile(rf"({ARTICLE})((?:第{NUMERAL}項(?:{_WHERE}{_AND}(?=第{NUMERAL}項))?)*)")
-_JOINED = re.compile(rf"(?:第{NUMERAL}項)?{_WHERE}(?:まで)?{_AND}(?:同法)?")
+_WHERE = rf"(?:第?{NUMERAL}号(?:の{NUMERAL})?)?(?:本文|ただし書|前段|後段|各号列記以外の部分|各号)?"
+_PARAGRAPH = rf"第?{NUMERAL}項(?!目)"
+# Directly after a law's name people leave the 第 out: 金商法5条1項. 「2条件」 is no article.
+_CITED = re.compile(rf"({ARTICLE}|{ARTICLE.removeprefix('第')}(?![約例件文]))((?:{_PARAGRAPH}(?:{_WHERE}{_AND}(?={_PARAGRAPH}))?)*)")
+_JOINED = re.compile(rf"(?:{_PARAGRAPH})?{_WHERE}(?:まで)?{_AND}")
+_KIND = re.compile(r"(法|令|規則)(?:律)?$")
+_SAME = re.compile(r"同(法|令|規則)$")
+_ACT_NAMED = re.compile(r"(?<![方違適不合手用立司])法律?(?![人的令務定廷])")  # an Act's name ends here, whether it is known or not
 _REMARK = re.compile(r"\([^()]*\)$")  # 金融商品取引法（以下「法」という。）第5条
+_BEFORE_TITLE = re.compile(r"(?:[上前下]記|当該|現行|\((?:[0-9]{1,3}|[一二三四五六七八九十]+|[ア-ンa-z])\))$")  # (1)民法, 上記民法
 
 # What lawyers and questions call the statutes they name most; a corpus brings more in `Passage.aliases`.
 SHORT_TITLES = {
@@ -56,11 +63,11 @@ SHORT_TITLES = {
 
 
 def article_number(name: str) -> str:
-    """`"第二十七条の二"` -> `"27_2"`; `""` when the text is not exactly one article's name."""
+    """`"第二十七条の二"` -> `"27_2"`, `"第3条から第5条まで"` -> `"3:5"`; `""` when the text is not exactly an article's name."""
     name = unicodedata.normalize("NFKC", name).strip()
-    if not re.fullmatch(ARTICLE, name):
+    if not re.fullmatch(rf"{ARTICLE}(?:(?:から|及び){ARTICLE}(?:まで)?)?", name):
         return ""
-    return "_".join(_numbers(name))
+    return ":".join("_".join(_numbers(each)) for each in re.findall(ARTICLE, name))
 
 
 def paragraph_number(name: str) -> str:
@@ -110,7 +117,9 @@ def find_citations(text: str, names: Mapping[str, str], own: str = "", parent: s
     """The provisions a text names: `[("金融商品取引法", "27_2", "1")]`; the paragraph is `""` where none is named.
 
     The longest name that stands directly before 第N条 is the law's, so 金融商品取引法施行令第5条 is never read as an article
-    of the Act, whether or not the corpus has the 施行令. Further articles after 及び, 又は, 、 and the like are of the same law.
+    of the Act, whether or not the corpus has the 施行令. After a name the 第 may be missing (金商法5条1項). Further articles
+    after 及び, 又は, 、 and the like are of the same law; so is 同法第N条 in the same sentence, unless another law is named
+    between.
 
     Args:
         text: any text.
@@ -123,26 +132,53 @@ def find_citations(text: str, names: Mapping[str, str], own: str = "", parent: s
     """
     longest = max(map(len, names), default=0)
     found: dict[tuple[str, str, str], None] = {}
-    for line in map(title_key, text.splitlines()):  # a citation never goes on from one choice to the next
-        law, end = "", -1
+    for written in text.splitlines():  # a citation never goes on from one choice to the next
+        words = unicodedata.normalize("NFKC", written).split()
+        line, starts = "".join(words), {0, *itertools.accumulate(map(len, words))}
+        law, end = "", 0  # of the citation before
+        same: dict[str, str] = {}  # what 同法, 同令 and 同規則 mean: the laws of these kinds named last in the sentence
         for match in _CITED.finditer(line):
-            if end < 0 or not _JOINED.fullmatch(line, end, match.start()):
-                before = line[: match.start()]
-                law = _law_before(before, names, longest) or _relative_law(before, own, parent)
+            start = match.start()
+            if end == 0 or not _JOINED.fullmatch(line, end, start):
+                between = line[end:start]
+                if "。" in re.sub(r"\([^()]*\)", "", between):
+                    same = {}
+                kind = _SAME.search(between)
+                acts = list(_ACT_NAMED.finditer(line, end, start - 2)) if kind and kind[1] == "法" else []
+                law = _law_before(line, acts[-1].end() if acts else start, names, longest, starts)
+                if law:
+                    same |= {ending[1]: law for ending in [_KIND.search(law)] if ending}
+                elif kind and not acts:
+                    law = same.get(kind[1], "")
+                elif not match[1].startswith("第"):  # 三条 of a number of things, not of a law
+                    continue
+                elif not (law := _relative_law(line[:start], own, parent)) and _is_title_character(line[start - 1 : start]):
+                    same = {}  # a law that is not known
             end = match.end()
             if law:
-                paragraphs = [number for name in re.findall(rf"第{NUMERAL}項", match[2]) for number in _numbers(name)]
-                found |= {(law, article_number(match[1]), paragraph): None for paragraph in paragraphs or [""]}
+                paragraphs = _numbers("".join(re.findall(_PARAGRAPH, match[2])))
+                found |= {(law, "_".join(_numbers(match[1])), paragraph): None for paragraph in paragraphs or [""]}
     return list(found)
 
 
-def _law_before(before: str, names: Mapping[str, str], longest: int) -> str:
-    """The law whose longest name ends where the citation begins; `""` when none does."""
-    before = _REMARK.sub("", before[-longest - 200 :])
+def _law_before(line: str, end: int, names: Mapping[str, str], longest: int, starts: Set[int]) -> str:
+    """The law whose longest name ends at a place of a line, before 「の」, a remark and quotation marks; `""` when none does.
+
+    Args:
+        line: a line without its spaces.
+        end: where the citation begins.
+        names: see `find_citations`.
+        longest: length of the longest name.
+        starts: where a space stood; a title may begin there whatever stands before.
+    """
+    skipped = max(0, end - longest - 200)
+    before = _REMARK.sub("", line[skipped:end].removesuffix("の")).rstrip("」』")
     for length in range(min(longest, len(before)), 1, -1):
-        name = before[-length:]
-        if name in names and not _is_title_character(before[-length - 1 : -length]):
-            return names[name]
+        start = len(before) - length
+        if before[start:] in names:
+            free = skipped + start in starts or _BEFORE_TITLE.search(before, 0, start)
+            if free or not _is_title_character(before[start - 1 : start]):
+                return names[before[start:]]
     return ""
 
 

@@ -133,7 +133,7 @@ def fetch_laws(
 def _passages(files: Sequence[Path], as_of: date, tally: dict[str, list[str]]) -> Iterator[Passage]:
     """The passages of kept answers, law by law; what cannot be used is noted in the tally."""
     for path in tqdm(files, unit="law", delay=3, desc="corpus"):
-        answer = read_answer(path.read_text(encoding="utf-8"), where=f"{path} (delete it to fetch it again)", as_of=as_of)
+        answer = read_answer(_kept_text(path), where=f"{path} (delete it to fetch it again)", as_of=as_of)
         if answer.not_in_force:
             tally["skipped"].append(f"{answer.law} ({answer.law_id}): {answer.not_in_force}")
             continue
@@ -157,6 +157,13 @@ def _keep(path: Path, text: str) -> None:
         with contextlib.suppress(OSError):
             path.with_name(f".{path.name}.unfinished").unlink()
         raise InputError(f"{path}: cannot be written: {error.strerror}", ["make room, or give another --cache"]) from None
+
+
+def _kept_text(path: Path) -> str:
+    try:
+        return path.read_bytes().decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: damaged: not UTF-8 at byte {error.start}", ["delete it to fetch it again"]) from None
 
 
 def _answer_path(folder: Path, law_id: str, as_of: date) -> Path:
@@ -229,7 +236,7 @@ def _list_laws(query: Mapping[str, str], ask: Ask, folder: Path, as_of: date) ->
         path = folder / f"laws-{hashlib.sha256(asked.encode()).hexdigest()[:12]}-{offset}.{as_of.isoformat()}.json"
         page = {"asof": as_of.isoformat(), "limit": str(_PAGE), "offset": str(offset), "response_format": "json"}
         kept = path.exists()
-        text = path.read_text(encoding="utf-8") if kept else ask("/laws", {**query, **page})
+        text = _kept_text(path) if kept else ask("/laws", {**query, **page})
         try:
             answer = json.loads(text)
             rows = [row for row in answer["laws"] if row["law_info"]["law_id"] and row["revision_info"]]
@@ -237,7 +244,8 @@ def _list_laws(query: Mapping[str, str], ask: Ask, folder: Path, as_of: date) ->
             if following and following <= offset:
                 raise ValueError(f"next_offset {following} after offset {offset}")
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise InputError(f"{asked}: not a list of laws ({error!r}); it begins with {text.strip()[:60]!r}") from None
+            where = f"{path} (delete it to fetch it again)" if kept else asked
+            raise InputError(f"{where}: not a list of laws ({error!r}); it begins with {text.strip()[:60]!r}") from None
         if not kept:
             _keep(path, text)
         yield from rows

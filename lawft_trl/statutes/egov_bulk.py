@@ -3,7 +3,9 @@
 Every file of the zip is one revision of one law, `{law_id}_{date of entry into force}_{id of the amending law}` (zeros for
 the law as enacted), and `all_law_list.csv` lists them. The zip holds, of each law, the revision in force on the day it was
 downloaded and those that are to come, and no past ones. So a day after the download is answered as far as the law was
-promulgated by then, while for a day before it the laws amended since are missing (`laws_future` counts them).
+promulgated by then, while for a day before it the laws amended since are missing. A law that begins, in the zip, after the
+day is in `laws_text_missing` where its first revision there is by an amending law: it may have been in force for long, with
+a text the zip does not hold. Where it is the law as enacted, it was not yet in force (`laws_future` counts these).
 
 Laws that were repealed or lost effect by the day of the download are not in the zip. A repeal still to come cannot be seen
 in it: neither the XML nor the list says when a law ends. What is left of a law whose articles all read 削除 gives no passage
@@ -24,7 +26,7 @@ from typing import Any, TypeVar
 from tqdm.auto import tqdm
 
 from lawft_trl.errors import InputError
-from lawft_trl.statutes.egov_xml import ATTRIBUTION, MAX_CHARS, read_law
+from lawft_trl.statutes.egov_xml import ATTRIBUTION, read_law
 from lawft_trl.statutes.passages import Passage, write_corpus
 
 Item = TypeVar("Item")
@@ -36,7 +38,7 @@ _MAX_RATIO = 200  # of unpacked to packed size, where it is worth asking; laws h
 
 
 def build_from_zip(
-    zip_path: Path, out: Path, *, as_of: date, amending_supplements: bool = False, max_chars: int = MAX_CHARS, force: bool = False
+    zip_path: Path, out: Path, *, as_of: date, amending_supplements: bool = False, force: bool = False
 ) -> dict[str, Any]:
     """Makes a corpus folder of e-Gov's bulk zip and returns its manifest.
 
@@ -44,7 +46,7 @@ def build_from_zip(
         zip_path: all_xml.zip, or the zip of one category; read in place, one law at a time.
         out: the folder to make.
         as_of: the day whose law is taken: of each law the latest revision in force on it.
-        amending_supplements: see `read_law`, as `max_chars`.
+        amending_supplements: see `read_law`.
         force: replace an existing corpus.
 
     Returns:
@@ -54,7 +56,7 @@ def build_from_zip(
         InputError: when the file is no zip, holds no law in force on the day, or the corpus cannot be written.
     """
     tally: dict[str, Any] = {"source": zip_path.name}
-    passages = bulk_passages(zip_path, as_of=as_of, tally=tally, amending_supplements=amending_supplements, max_chars=max_chars)
+    passages = bulk_passages(zip_path, as_of=as_of, tally=tally, amending_supplements=amending_supplements)
     return write_corpus(passages, out, as_of=as_of.isoformat(), attribution=ATTRIBUTION, sources=tally, force=force)
 
 
@@ -64,7 +66,6 @@ def build_from_files(
     *,
     as_of: date | None = None,
     amending_supplements: bool = False,
-    max_chars: int = MAX_CHARS,
     force: bool = False,
 ) -> dict[str, Any]:
     """Makes a corpus folder of single XML files and returns its manifest.
@@ -75,12 +76,12 @@ def build_from_files(
         paths: see `xml_files`.
         out: the folder to make.
         as_of: the day whose law is taken; `None` where it is not known, and then no law may come in two revisions.
-        amending_supplements: see `read_law`, as `max_chars`.
+        amending_supplements: see `read_law`.
         force: replace an existing corpus.
 
     Raises:
-        InputError: when no file holds a law in force on the day, a law comes in two revisions and no day is given, or the
-            corpus cannot be written.
+        InputError: when no file holds a law in force on the day, a law comes in two revisions and no day is given, two
+            files that were taken hold one law, or the corpus cannot be written.
     """
     named, others = [], []
     for path in xml_files(paths):
@@ -96,19 +97,27 @@ def build_from_files(
     chosen = [*_in_force(named, as_of, tally), *others]
 
     def passages() -> Iterator[Passage]:
+        files: dict[str, Path] = {}  # by law id
+        twice = []
         for revision, path in tqdm(chosen, unit="law", delay=3, desc="e-Gov XML"):
             try:
                 data = _read_file(path)
             except InputError as error:
                 tally["skipped"].append(str(error))
                 continue
-            yield from _law(data, path.name, revision, day, tally, amending_supplements, max_chars)
+            found = _law(data, path.name, revision, day, tally, amending_supplements)
+            first = files.setdefault(found[0].law_id, path) if found else path
+            if first != path:
+                twice.append(f"{found[0].law} ({found[0].law_id}): {first} and {path}; keep one")
+            yield from found
+        if twice:
+            raise InputError("one law in two files: two revisions would be mixed", twice)
 
     return write_corpus(passages(), out, as_of=day, attribution=ATTRIBUTION, sources=tally, force=force)
 
 
 def bulk_passages(
-    zip_path: Path, *, as_of: date, tally: dict[str, Any], amending_supplements: bool = False, max_chars: int = MAX_CHARS
+    zip_path: Path, *, as_of: date, tally: dict[str, Any], amending_supplements: bool = False
 ) -> Iterator[Passage]:
     """The passages of the laws in e-Gov's bulk zip, in the order of law ids whatever the order in the zip.
 
@@ -119,9 +128,10 @@ def bulk_passages(
         zip_path: the zip.
         as_of: the day whose law is taken.
         tally: is filled on the way: `files` in the zip, `revisions_older` and `revisions_future` left out, `laws_future`
-            of which there is no other revision, `marked_not_in_force`: laws taken although the list (made before `as_of`,
+            of which there is no other revision, `laws_text_missing` (the first revision in the zip of laws that may have
+            been in force with an earlier text), `marked_not_in_force`: laws taken although the list (made before `as_of`,
             then) has them as not yet in force, `laws_without_text` (names), `skipped` (lines: file and reason).
-        amending_supplements: see `read_law`, as `max_chars`.
+        amending_supplements: see `read_law`.
 
     Raises:
         InputError: when the file is no zip or holds no law in force on the day.
@@ -144,7 +154,9 @@ def bulk_passages(
         _compare_with_list(archive, {revision for revision, _ in named}, {revision for revision, _ in chosen}, tally)
         if not chosen:
             raise InputError(
-                f"{zip_path}: no law in it is in force on {as_of}: {tally['laws_future']} come into force later", tally["skipped"]
+                f"{zip_path}: no law in it is in force on {as_of}: {tally['laws_future']} come into force later, of "
+                f"{len(tally['laws_text_missing'])} it holds later revisions only",
+                tally["skipped"],
             )
         for revision, info in tqdm(chosen, unit="law", delay=3, desc=zip_path.name):
             try:
@@ -153,7 +165,7 @@ def bulk_passages(
                 tally["skipped"].append(str(error))
                 continue
             source = f"{zip_path.name}/{info.filename}"
-            yield from _law(data, source, revision, as_of.isoformat(), tally, amending_supplements, max_chars)
+            yield from _law(data, source, revision, as_of.isoformat(), tally, amending_supplements)
 
 
 def xml_files(paths: Sequence[Path]) -> list[Path]:
@@ -166,7 +178,7 @@ def xml_files(paths: Sequence[Path]) -> list[Path]:
     for path in paths:
         below = list(path.rglob("*.xml")) if path.is_dir() else []
         if path.suffix.lower() == ".zip":
-            problems.append(f"{path}: a zip, not an XML file; it is read whole, as e-Gov's bulk zip")
+            problems.append(f"{path}: a zip, not an XML file; e-Gov's is read whole: lawft statutes zip {path} --as-of YYYY-MM-DD")
         elif not path.exists():
             problems.append(f"{path}: no such file (looked in {path.parent.resolve()})")
         elif path.is_dir() and not below:
@@ -178,7 +190,7 @@ def xml_files(paths: Sequence[Path]) -> list[Path]:
 
 
 def _law(
-    data: bytes, source: str, revision: str, as_of: str, tally: dict[str, Any], amending_supplements: bool, max_chars: int
+    data: bytes, source: str, revision: str, as_of: str, tally: dict[str, Any], amending_supplements: bool
 ) -> list[Passage]:
     """The passages of one file; none, and a note in the tally, if it cannot be used."""
     try:
@@ -189,7 +201,6 @@ def _law(
             revision=revision,
             as_of=as_of,
             amending_supplements=amending_supplements,
-            max_chars=max_chars,
         )
     except InputError as error:
         tally["skipped"].append(str(error))
@@ -201,7 +212,7 @@ def _law(
 
 def _in_force(named: Iterable[tuple[str, Item]], as_of: date | None, tally: dict[str, Any]) -> list[tuple[str, Item]]:
     """Of each law the latest revision in force on the day, in the order of law ids."""
-    tally |= dict.fromkeys(("revisions_older", "revisions_future", "laws_future"), 0)
+    tally |= {"revisions_older": 0, "revisions_future": 0, "laws_future": 0, "laws_text_missing": []}
     last_day = f"{as_of:%Y%m%d}" if as_of else "99999999"
     by_law = defaultdict(list)
     for revision, item in named:
@@ -211,7 +222,12 @@ def _in_force(named: Iterable[tuple[str, Item]], as_of: date | None, tally: dict
         begun = sorted((found for found in by_law[law] if found[0].split("_")[1] <= last_day), key=lambda found: found[0])
         tally["revisions_future"] += len(by_law[law]) - len(begun)
         tally["revisions_older"] += max(0, len(begun) - 1)
-        tally["laws_future"] += not begun
+        if not begun:
+            first = min(revision for revision, _ in by_law[law])
+            if first.rpartition("_")[2].strip("0"):
+                tally["laws_text_missing"].append(first)
+            else:
+                tally["laws_future"] += 1
         chosen += begun[-1:]
     return chosen
 
@@ -254,6 +270,8 @@ def _open_zip(path: Path) -> zipfile.ZipFile:
         raise InputError(f"{path}: this is a folder; a zip is expected") from None
     except zipfile.BadZipFile:
         raise InputError(f"{path}: not a zip, or one that was not downloaded to its end ({path.stat().st_size:,} bytes)") from None
+    except (OSError, NotImplementedError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read: {error}; download it again") from None
 
 
 def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
@@ -268,7 +286,7 @@ def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
         raise InputError(f"{info.filename}: unpacks to {info.file_size:,} bytes, {_MAX_RATIO} times its size or more, as no text does")
     try:
         return archive.read(info)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, NotImplementedError, ValueError) as error:
         raise InputError(f"{info.filename}: cannot be unpacked: {error}") from None
 
 

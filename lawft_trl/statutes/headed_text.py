@@ -14,12 +14,12 @@ from lawft_trl.statutes.excerpts import HEADING, merge_excerpts
 from lawft_trl.statutes.passages import MAIN, Passage, sort_key
 from lawft_trl.text_files import read_text
 
-_CAPTIONED = re.compile(rf"({ARTICLE})\s*(?:\((.*)\))?")
+_CAPTIONED = re.compile(rf"({ARTICLE}(?:から{ARTICLE}まで)?)\s*(?:\((.*)\))?")
 # An answer belongs to its question: `(答)`, `A9`, `A2-1`.
 _ANSWER = re.compile(r"\(?答\)?|A\d*(?:-\d+)*")
 # The title of a law under a heading meant for articles; 「第1章 金融商品取引法」 is a chapter about one.
 _LAW_TITLE = re.compile(r"(?!第\s*\S+\s*[編章節款条])\S*(?:法律|法|政令|府令|省令|施行令|施行規則)")
-_PLAIN_ARTICLE = re.compile(rf"({ARTICLE})\s*(?:[（(]([^）)]*)[）)])?(?:\s+|$)(.*)")
+_PLAIN_ARTICLE = re.compile(rf"({ARTICLE}(?:から{ARTICLE}まで|及び{ARTICLE}(?=\s+削))?)\s*(?:[（(]([^）)]*)[）)])?(?:\s+|$)(.*)")
 _SUPPLEMENTARY = re.compile(r"附\s*則\s*(?:[（(](.*?)[）)])?\s*(.*)")  # 附則（平成一一年法律第一五一号）第1条
 _PART_OF_LAW = re.compile(r"第\s*\S+?\s*[編章節款目](?:の\S+)?(?:\s.*[^。])?")
 
@@ -32,7 +32,8 @@ def read_headed(
     Numbers in headings may be full-width or kanji. An article or paragraph is known by its name at any depth; other
     headings (Q&A, the sections of a guideline) name the article at depth 3 and the paragraph at depth 4 as they stand;
     items (第N号), answers and whatever is deeper stay in the text as lines. Text that stands under no article is a
-    passage too. Plain text is divided at lines that begin with 第N条 and, outside articles, at blank lines.
+    passage too. Plain text, and a stretch of it under the heading of a law or chapter that has lines beginning with 第N条,
+    is divided at these lines and, outside articles, at blank lines.
 
     Args:
         text: UTF-8 text, any line ends.
@@ -47,7 +48,7 @@ def read_headed(
     law = law or Path(source).stem
     lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
     headed = any(HEADING.match(line) for line in lines)
-    pieces = _headed_pieces(lines, law) if headed else _plain_pieces(lines, law)
+    pieces = _headed_pieces(lines, law) if headed else _plain_pieces(lines, _Piece(law))
     ids = {title_key(title): law_id for title, law_id in (law_ids or {}).items()}
     found = [
         Passage(
@@ -177,12 +178,18 @@ def _headed_pieces(lines: Sequence[str], law: str) -> list[_Piece]:
             pieces.append(_Piece(here.law, article=name))
         else:
             pieces.append(replace(here, paragraph=name, lines=[]))
-    return pieces
+    return [part for piece in pieces for part in (_plain_pieces(piece.lines, piece) if _has_plain_articles(piece) else [piece])]
 
 
-def _plain_pieces(lines: Sequence[str], law: str) -> list[_Piece]:
-    """Divides plain text; a paragraph of an article begins with its number, as 「２　前項の…」 does."""
-    pieces, outside = [_Piece(law, part=1)], 1
+def _has_plain_articles(piece: _Piece) -> bool:
+    """Whether a stretch under the heading of a law or chapter is plain text that numbers its articles."""
+    return not (piece.article or piece.paragraph) and any(_PLAIN_ARTICLE.match(line.strip()) for line in piece.lines)
+
+
+def _plain_pieces(lines: Sequence[str], whole: _Piece) -> list[_Piece]:
+    """Divides the plain text of a law; a paragraph of an article begins with its number, as 「２　前項の…」 does."""
+    law, outside = whole.law, 1
+    pieces = [_Piece(law, whole.provision, part=1)]
     lines, caption = [line.strip() for line in lines], ""
     for position, line in enumerate(lines):
         here = pieces[-1]

@@ -50,6 +50,9 @@ def expected_record(engine: str) -> dict[str, Any]:
 def check_index(corpus: Path) -> dict[str, Any]:
     """`index.json` of an index that fits this version and its corpus.
 
+    A corpus whose size and time of change are those of the indexed one is taken for it; only where they differ is the
+    whole file hashed. So an edit that keeps both (`touch -r`) goes unnoticed.
+
     Raises:
         InputError: naming everything that does not fit.
     """
@@ -57,7 +60,12 @@ def check_index(corpus: Path) -> dict[str, Any]:
     path, source = corpus / "index" / "index.json", corpus / "passages.jsonl"
     if not path.is_file():
         raise InputError(f"{corpus}: not indexed yet", [f"lawft statutes index {corpus}"])
-    record = json.loads(read_text(path))
+    try:
+        record = json.loads(read_text(path))
+        if not isinstance(record, dict):
+            raise TypeError(f"an object is expected, not {type(record).__name__}")
+    except (json.JSONDecodeError, TypeError) as error:
+        raise damaged(corpus, error) from None
     expected = expected_record(record.get("engine", "bm25s"))
     problems = [
         f"{key}: the index was made with {record.get(key)!r}, this version searches with {value!r}"
@@ -71,6 +79,11 @@ def check_index(corpus: Path) -> dict[str, Any]:
     if problems:
         raise InputError(f"{path}: this index cannot be used", [*problems, f"build it again: lawft statutes index {corpus} --force"])
     return record
+
+
+def damaged(corpus: Path, error: object) -> InputError:
+    """The refusal of an index whose files are not what they were when it was built."""
+    return InputError(f"{corpus / 'index'}: damaged: {error}", [f"build it again: lawft statutes index {corpus} --force"])
 
 
 def key_hash(key: str) -> int:
@@ -90,7 +103,8 @@ class Tables:
         self.hashes = array("Q")  # key_hash of article j
         self.cited = array("Q")  # key_hash of an article of an Act that ...
         self.citing = array("q")  # ... this article of its orders cites as 法第N条
-        self.laws: dict[str, dict[str, Any]] = {}
+        self.laws: dict[str, dict[str, Any]] = {}  # by title, as citations name them
+        self.law_ids: set[str] = set()
 
     def read(self, source: Path, total: int) -> Iterator[Passage]:
         """The passages of a corpus file, noted in the tables as they go by."""
@@ -109,6 +123,7 @@ class Tables:
                 yield passage
 
     def _note_law(self, passage: Passage) -> None:
+        self.law_ids.add(passage.law_id)
         law = self.laws.setdefault(title_key(passage.law), {"aliases": [], "parent": _act_of(passage.law)})
         law["aliases"] += [alias for alias in passage.aliases if alias not in law["aliases"]]
         if not law["parent"] and "「法」という" in passage.text:

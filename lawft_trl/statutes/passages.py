@@ -77,15 +77,20 @@ def article_key(law: str, article: str, provision: str = MAIN) -> str:
 
 
 def article_name(article: str) -> str:
-    """`"27_2"` -> `"第27条の2"`; a name that is no number stays as it is, `""` stays empty."""
-    if not re.fullmatch(r"\d+(_\d+)*", article):
+    """`"27_2"` -> `"第27条の2"`, `"6:8"` -> `"第6条から第8条まで"`; what is no number stays as it is, `""` stays empty."""
+    if not re.fullmatch(r"\d+(_\d+)*(:\d+(_\d+)*)?", article):
         return article
-    first, *rest = article.split("_")
-    return f"第{first}条" + "".join(f"の{number}" for number in rest)
+    from_to = []
+    for number in article.split(":"):
+        first, *rest = number.split("_")
+        from_to.append(f"第{first}条" + "".join(f"の{branch}" for branch in rest))
+    return from_to[0] if len(from_to) == 1 else f"{from_to[0]}から{from_to[1]}まで"
 
 
 def show_article(passages: Sequence[Passage]) -> str:
     """Passages of one article as a prompt shows them: law, article and paragraphs under Markdown headings.
+
+    The lead sentence that the parts of a long paragraph share is shown once.
 
     Args:
         passages: of one law, provision and article, in the order they are to be shown.
@@ -98,17 +103,22 @@ def show_article(passages: Sequence[Passage]) -> str:
         lines.append(f"### {name}" + (f"（{first.caption}）" if first.caption else ""))
     shown = None
     for passage in passages:
-        if passage.paragraph and passage.paragraph != shown:
+        if passage.paragraph and (shown is None or passage.paragraph != shown.paragraph):
             lines.append(f"#### 第{passage.paragraph}項" if passage.paragraph.isdecimal() else f"#### {passage.paragraph}")
-            shown = passage.paragraph
-        lines.append(passage.text)
+        text = passage.text.split("\n")
+        if shown and passage.part and shown.paragraph == passage.paragraph:
+            before = shown.text.split("\n")
+            while len(text) > 1 and len(before) > 1 and text[0] == before[0]:
+                del text[0], before[0]
+        lines += text
+        shown = passage
     return "\n".join(lines)
 
 
 def sort_key(passage: Passage) -> tuple[Any, ...]:
     """Law by law, the provisions proper first, articles and paragraphs in the order of their numbers."""
     numbers = tuple(
-        tuple(int(run) if run.isdecimal() else 0 for run in name.split("_")) for name in (passage.article, passage.paragraph)
+        tuple(int(run) if run.isdecimal() else 0 for run in name.partition(":")[0].split("_")) for name in (passage.article, passage.paragraph)
     )
     return (passage.law_id, passage.provision != MAIN, passage.provision, *numbers, passage.article, passage.paragraph, passage.part)
 
@@ -176,14 +186,21 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """The manifest of a corpus folder.
 
     Raises:
-        InputError: when the folder is not a corpus.
+        InputError: when the folder is not a corpus, or not a whole one.
     """
     path = folder / "manifest.json"
     if not path.is_file():
         raise InputError(f"{folder}: not a statutes corpus (no manifest.json)", ["make one: lawft statutes --help"])
-    manifest = json.loads(read_text(path))
-    if manifest.get("kind") != "statutes":
+    try:
+        manifest = json.loads(read_text(path))
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path}: damaged: {error}", ["build the corpus again: lawft statutes --help"]) from None
+    if not isinstance(manifest, dict) or manifest.get("kind") != "statutes":
         raise InputError(f"{path}: not the manifest of a statutes corpus", ["make one: lawft statutes --help"])
+    missing = [key for key in ("as_of", "passages", "sha256") if key not in manifest]
+    missing += [] if (folder / "passages.jsonl").is_file() else ["passages.jsonl"]
+    if missing:
+        raise InputError(f"{folder}: not a whole corpus: no {', '.join(missing)}", ["build it again: lawft statutes --help"])
     return manifest
 
 

@@ -13,7 +13,17 @@ from lawft_trl.errors import InputError
 from lawft_trl.folders import whole_folder, write_json
 from lawft_trl.statutes.bm25_index import open_bm25, write_bm25
 from lawft_trl.statutes.citations import find_citations, title_key, title_names
-from lawft_trl.statutes.index_files import K1, B, Tables, bigrams, check_index, expected_record, indexed_text, key_hash
+from lawft_trl.statutes.index_files import (
+    K1,
+    B,
+    Tables,
+    bigrams,
+    check_index,
+    damaged,
+    expected_record,
+    indexed_text,
+    key_hash,
+)
 from lawft_trl.statutes.large_index import open_tantivy, write_tantivy
 from lawft_trl.statutes.passages import Passage, article_key, passage_from_line, read_manifest, show_article
 from lawft_trl.text_files import file_sha256, read_text
@@ -54,15 +64,22 @@ class Index:
         self.record = check_index(corpus)
         folder = corpus / "index"
         self._file = (corpus / "passages.jsonl").open("rb")
-        load = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in _TABLES}
-        self._offsets, self._starts, self._hashes, self._by_hash, self._citations = (load[name] for name in _TABLES)
-        self._laws: dict[str, dict[str, Any]] = json.loads(read_text(folder / "laws.json"))
-        self._names = title_names({title: law["aliases"] for title, law in self._laws.items()})
-        open_engine = open_tantivy if self.record["engine"] == "tantivy" else open_bm25
-        self._best = open_engine(folder / self.record["engine"])
+        try:
+            load = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in _TABLES}
+            self._offsets, self._starts, self._hashes, self._by_hash, self._citations = (load[name] for name in _TABLES)
+            if (len(self._offsets) - 1, len(self._starts)) != (self.record["passages"], self.record["articles"]):
+                raise ValueError("the tables are not those of index.json")
+            self._laws: dict[str, dict[str, Any]] = json.loads(read_text(folder / "laws.json"))
+            self._names = title_names({title: law["aliases"] for title, law in self._laws.items()})
+            open_engine = open_tantivy if self.record["engine"] == "tantivy" else open_bm25
+            self._best = open_engine(folder / self.record["engine"])
+        except InputError:
+            raise
+        except (OSError, EOFError, ValueError, LookupError, TypeError, AttributeError) as error:
+            raise damaged(corpus, error) from None
 
     def search(self, query: str, k: int = 5, *, hops: int = 0, max_chars: int = 1200) -> list[Hit]:
-        """The articles that fit a query best, no article and no passage's text twice.
+        """The articles that fit a query best, no article of a law and no passage's text twice.
 
         Args:
             query: any text. The order of its lines does not matter.
@@ -74,7 +91,8 @@ class Index:
             Articles the query cites, the best by BM25 first; then by BM25; then the hops.
         """
         tokens = bigrams(query)
-        scores = dict(self._best(tokens, max(500, 50 * k)))
+        k = min(k, len(self._starts))
+        scores = dict(self._best(tokens, min(max(500, 50 * k), self.record["passages"])))
         articles: dict[int, float] = {}
         for number, score in scores.items():  # best first, so an article's first passage is its best
             articles.setdefault(self._article_of(number), score)
@@ -181,7 +199,7 @@ def build_index(corpus: Path, *, engine: str = "auto", force: bool = False) -> d
             "corpus_mtime_ns": source.stat().st_mtime_ns,
             "passages": len(tables.offsets) - 1,
             "articles": len(tables.starts),
-            "laws": len(tables.laws),
+            "laws": len(tables.law_ids),
         }
         write_json(folder / "index.json", record)
     return record
@@ -207,11 +225,14 @@ def _run(ordered: Any, value: int) -> slice:
 
 
 class _Shown:
-    """Chooses what is shown of each article, so that it fits and no article and no passage's text is shown twice."""
+    """Chooses what is shown of each article, so that it fits and no article and no passage's text is shown twice.
+
+    Articles are told apart by law id: two laws may have one title.
+    """
 
     def __init__(self, tokens: set[str], max_chars: int) -> None:
         self.tokens, self.max_chars = tokens, max_chars
-        self.articles: set[str] = set()
+        self.articles: set[tuple[str, str]] = set()
         self.texts: set[str] = set()
 
     def choose(self, passages: Sequence[Passage], ranking: Sequence[tuple[float, float]]) -> list[Passage]:
@@ -227,9 +248,10 @@ class _Shown:
             if text not in self.texts:
                 fresh.setdefault(text, place)
         places = list(fresh.values())
-        if not places or passages[0].article_key in self.articles:
+        article = (passages[0].law_id, passages[0].article_key)
+        if not places or article in self.articles:
             return []
-        self.articles.add(passages[0].article_key)
+        self.articles.add(article)
         chosen = {place: passages[place] for place in places}
         if len(show_article(list(chosen.values()))) > self.max_chars:
             first, *others = sorted(places, key=lambda place: (ranking[place], -place), reverse=True)

@@ -1,0 +1,107 @@
+"""How four statements are put together so that the choices alone do not tell which of them is the true one.
+
+Three statements made from a true one by one change each would all be nearest to it: who reads no statute would find it.
+"""
+
+import random
+from collections.abc import Iterator, Sequence
+from itertools import combinations
+
+from lawft_trl.derive.changes import MEASURES, Change, differing_numbers, is_stated, show
+from lawft_trl.derive.drafts import Neighbourhood, by_element, fits, pick_change, wrong_changes
+from lawft_trl.derive.statements import Statement
+
+Choice = tuple[Statement, tuple[Change, ...]]  # as it stands, or with changes of different elements
+
+# What can be changed beside another element: one thing is put in another's place, or a duty gets another strength. Where
+# a sentence is turned into its opposite as well, two changes may make it true again (無効 and 不利: 有利な特約は有効とする).
+_EXCHANGED = (*MEASURES, "party", "procedure", "delegation", "citation")
+_TURNED = ("limit", "time", "scope", "condition", "term", "proviso")
+_AS_BINDING = ("なければならない", "ものとする", "とみなす", "と推定する")
+
+
+def apart(true: Statement, others: Sequence[Statement], here: Neighbourhood, rng: random.Random) -> list[Choice]:
+    """A statement as it stands and three others, one change in each; `[]` where there are not so many."""
+    choices: list[Choice] = [(true, ())]
+    kinds: set[str] = set()
+    for other in others:
+        if other != true and len(choices) < 4 and (usable := wrong_changes(other, here)):
+            change = pick_change([change for change in usable if change.kind not in kinds] or usable, rng)
+            choices.append((other, (change,)))
+            kinds.add(change.kind)
+    return choices if len(choices) == 4 else []
+
+
+def square(true: Statement, here: Neighbourhood, rng: random.Random) -> list[list[Choice]]:
+    """One statement four times: as it stands, with either of two changes, and with both. Every choice differs alike."""
+    found = []
+    for first, second in _pairs(true, here, rng):
+        found.append([(true, ()), (true, (first,)), (true, (second,)), (true, (first, second))])
+    return found
+
+
+def twins(true: Statement, others: Sequence[Statement], here: Neighbourhood, rng: random.Random) -> list[Choice]:
+    """A statement as it stands and changed, and another one changed and changed further: two pairs that look the same."""
+    usable = wrong_changes(true, here)
+    for other in others:
+        pairs = _pairs(other, here, rng) if usable and other != true else []
+        if pairs:
+            first, second = rng.sample(pairs[0], 2)
+            return [(true, ()), (true, (pick_change(usable, rng),)), (other, (first,)), (other, (first, second))]
+    return []
+
+
+def with_numbers(true: Statement, here: Neighbourhood, rng: random.Random) -> Iterator[list[Choice]]:
+    """One statement four times with another number in each, where there are enough that the statute does not imply."""
+    for changes in by_element(wrong_changes(true, here)):
+        if changes[0].kind in MEASURES and (chosen := three_values(changes, rng)):
+            yield [(true, ()), *((true, (change,)) for change in chosen)]
+
+
+def three_values(changes: Sequence[Change], rng: random.Random) -> list[Change]:
+    """Three changes of one element. Among numbers it is drawn how many are below the statute's: it is not always the second."""
+    start, end = changes[0].element.spans[0]
+    values = differing_numbers([changes[0].statement.text[start:end], *(change.new[0] for change in changes)])
+    if values is None:
+        return rng.sample(list(changes), min(3, len(changes)))
+    true, *rest = values
+    below = [change for change, value in zip(changes, rest, strict=True) if value < true]
+    above = [change for change, value in zip(changes, rest, strict=True) if value > true]
+    possible = [lower for lower in range(4) if lower <= len(below) and 3 - lower <= len(above)]
+    lower = rng.choice(possible) if possible else 0
+    return rng.sample(below, lower) + rng.sample(above, 3 - lower) if possible else []
+
+
+def _pairs(statement: Statement, here: Neighbourhood, rng: random.Random) -> list[tuple[Change, Change]]:
+    """One pair of changes for every two elements of a statement that can be changed together, in random order."""
+    chosen = [group for group in by_element(wrong_changes(statement, here)) if _is_exchange(group[0]) or _is_turn(group[0])]
+    picked = [pick_change(_plain_options(group), rng) for group in chosen if _plain_options(group)]
+    pairs = [
+        (one, other)
+        for one, other in combinations(picked, 2)
+        if not (_is_turn(one) and _is_turn(other)) and not _touch(one, other) and not is_stated((one, other), here.corpus)
+        and fits(show(statement, (one, other)))
+    ]  # fmt: skip
+    return rng.sample(pairs, len(pairs))
+
+
+def _plain_options(changes: Sequence[Change]) -> list[Change]:
+    """The changes of an element that leave the sentence as binding as it was or nearly so."""
+    if changes[0].kind not in ("duty", "effect"):
+        return list(changes)
+    return [change for change in changes if change.new[-1].removesuffix("。").endswith(_AS_BINDING)]
+
+
+def _is_exchange(change: Change) -> bool:
+    return change.kind in (*_EXCHANGED, "duty", "effect")
+
+
+def _is_turn(change: Change) -> bool:
+    return change.kind in _TURNED
+
+
+def _touch(one: Change, other: Change) -> bool:
+    """Whether the two changes overlap or one names what the other does."""
+    spans = [(start, end) for change in (one, other) for start, end, _ in change.edits]
+    overlap = any(a[0] < b[1] and b[0] < a[1] for a, b in combinations(spans, 2))
+    return overlap or bool(set(one.new) & set(other.new))
