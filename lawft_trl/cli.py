@@ -1,6 +1,7 @@
 """`lawft`: one command, a verb for every step. Each verb lives in a module of `lawft_trl.commands`."""
 
 import argparse
+import os
 import sys
 
 from lawft_trl import __version__
@@ -15,6 +16,10 @@ def main(arguments: list[str] | None = None) -> int:
     quiet_libraries()
     try:
         options.run(options)
+        sys.stdout.flush()
+    except BrokenPipeError:  # `lawft … | head`: the reader has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except InputError as error:
         print(error, file=sys.stderr)
         return 2

@@ -100,3 +100,12 @@ def test_patterns_of_data_files(sample_data, tmp_path):
     assert f"data.train: no file matches {tmp_path}/train_*.jsonl" in missing.stderr
     assert f"data.test: {folder}/*_*.jsonl matches 3 files, expected one" in missing.stderr
     assert "Traceback" not in missing.stderr
+
+
+def test_a_closed_pipe_is_no_fault():
+    import subprocess
+    import sys
+
+    shell = f"{sys.executable} -m lawft_trl.cli recipe schema | head -1"
+    result = subprocess.run(["bash", "-o", "pipefail", "-c", shell], capture_output=True, text=True, cwd=ROOT)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "{\n", "")

@@ -73,9 +73,9 @@ def test_nothing_is_overwritten_without_force(tmp_path, capsys):
 def test_what_goes_with_a_replaced_corpus_is_said(tmp_path, capsys):
     (tmp_path / "a.md").write_text(TEXT, encoding="utf-8")
     make = ("files", tmp_path / "a.md", "--out", tmp_path / "out", "--force")
-    assert "made again" not in run(capsys, *make)[1]
+    assert "removes" not in run(capsys, *make)[1]
     assert run(capsys, "index", tmp_path / "out")[0] == 0
-    assert f"{tmp_path / 'out'}: when the corpus is replaced, index must be made again" in run(capsys, *make)[1]
+    assert f"{tmp_path / 'out'}: replacing the corpus removes index, to be made again afterwards" in run(capsys, *make)[1]
     assert not (tmp_path / "out" / "index").exists()
 
 

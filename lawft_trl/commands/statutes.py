@@ -91,7 +91,7 @@ def _out(options: argparse.Namespace, name: str) -> Path:
     out = options.out or Path("statutes") / name
     made_from_it = [part for part in ("index", "retrieval_eval") if (out / part).is_dir()]
     if options.force and made_from_it:
-        print(f"{out}: when the corpus is replaced, {' and '.join(made_from_it)} must be made again: they go with it")
+        print(f"{out}: replacing the corpus removes {' and '.join(made_from_it)}, to be made again afterwards")
     return out
 
 

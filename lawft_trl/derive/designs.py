@@ -17,7 +17,7 @@ Choice = tuple[Statement, tuple[Change, ...]]  # as it stands, or with changes o
 # a sentence is turned into its opposite as well, two changes may make it true again (無効 and 不利: 有利な特約は有効とする).
 _EXCHANGED = (*MEASURES, "party", "procedure", "delegation", "citation")
 _TURNED = ("limit", "time", "scope", "condition", "term", "proviso")
-_AS_BINDING = ("なければならない", "ものとする", "とみなす", "と推定する")
+_AS_BINDING = ("なければならない", "ものとする", "することができる", "とみなす", "と推定する")
 
 
 def apart(true: Statement, others: Sequence[Statement], here: Neighbourhood, rng: random.Random) -> list[Choice]:
@@ -26,7 +26,7 @@ def apart(true: Statement, others: Sequence[Statement], here: Neighbourhood, rng
     kinds: set[str] = set()
     for other in others:
         if other != true and len(choices) < 4 and (usable := wrong_changes(other, here)):
-            change = pick_change([change for change in usable if change.kind not in kinds] or usable, rng)
+            change = pick_change([change for change in usable if change.kind not in kinds] or usable, here, rng)
             choices.append((other, (change,)))
             kinds.add(change.kind)
     return choices if len(choices) == 4 else []
@@ -47,7 +47,7 @@ def twins(true: Statement, others: Sequence[Statement], here: Neighbourhood, rng
         pairs = _pairs(other, here, rng) if usable and other != true else []
         if pairs:
             first, second = rng.sample(pairs[0], 2)
-            return [(true, ()), (true, (pick_change(usable, rng),)), (other, (first,)), (other, (first, second))]
+            return [(true, ()), (true, (pick_change(usable, here, rng),)), (other, (first,)), (other, (first, second))]
     return []
 
 
@@ -68,14 +68,16 @@ def three_values(changes: Sequence[Change], rng: random.Random) -> list[Change]:
     below = [change for change, value in zip(changes, rest, strict=True) if value < true]
     above = [change for change, value in zip(changes, rest, strict=True) if value > true]
     possible = [lower for lower in range(4) if lower <= len(below) and 3 - lower <= len(above)]
-    lower = rng.choice(possible) if possible else 0
-    return rng.sample(below, lower) + rng.sample(above, 3 - lower) if possible else []
+    if not possible:
+        return []
+    lower = rng.choices(possible, [1 + lower for lower in possible])[0]  # 一年 has none below it: the others make up for that
+    return rng.sample(below, lower) + rng.sample(above, 3 - lower)
 
 
 def _pairs(statement: Statement, here: Neighbourhood, rng: random.Random) -> list[tuple[Change, Change]]:
     """One pair of changes for every two elements of a statement that can be changed together, in random order."""
     chosen = [group for group in by_element(wrong_changes(statement, here)) if _is_exchange(group[0]) or _is_turn(group[0])]
-    picked = [pick_change(_plain_options(group), rng) for group in chosen if _plain_options(group)]
+    picked = [pick_change(_plain_options(group), here, rng) for group in chosen if _plain_options(group)]
     pairs = [
         (one, other)
         for one, other in combinations(picked, 2)

@@ -2,10 +2,11 @@
 
 import random
 import re
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from lawft_trl.derive.changes import Change, Corpus, changes_of, is_implied, show
+from lawft_trl.derive.changes import MEASURES, Change, Corpus, changes_of, is_implied, show
 from lawft_trl.derive.elements import KINDS, Element
 from lawft_trl.derive.statements import Statement, read_statements
 from lawft_trl.statutes.passages import Passage
@@ -26,6 +27,7 @@ class Draft:
         choices: four `(text, reason)`, the right one first.
         shown: the paragraphs to show.
         decides: the paragraphs that decide.
+        wordings: what changes put in and took out, see `wordings_of`.
     """
 
     form: str
@@ -35,6 +37,7 @@ class Draft:
     choices: tuple[tuple[str, str], ...]
     shown: tuple[Passage, ...]
     decides: tuple[Passage, ...]
+    wordings: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -88,15 +91,33 @@ def fits(text: str) -> bool:
     return 12 <= len(text) <= LONGEST_CHOICE
 
 
-def pick_change(changes: Sequence[Change], rng: random.Random) -> Change:
-    """One of some changes: the usual confusions (要しない, 努める) before the crude reversal."""
-    weights = [1 if re.search(r"てはならない|ことを妨げない", change.new[-1]) else 4 for change in changes]
+def pick_change(changes: Sequence[Change], here: Neighbourhood, rng: random.Random) -> Change:
+    """One of some changes, mostly of those whose new words the law uses too: no word is to be seen in wrong choices alone."""
+    law = here.corpus.text[changes[0].statement.passage.law_id]
+    weights = [8 if change.kind in MEASURES or all(words in law for words in wordings_of([change])) else 1 for change in changes]
     return rng.choices(list(changes), weights)[0]
 
 
 def wrong_changes(statement: Statement, here: Neighbourhood) -> list[Change]:
     """The changes of a statement whose whole changed form can be a wrong choice."""
     return [change for change in here.changes[statement] if fits(show(statement, (change,))) and not is_implied(change)]
+
+
+_ENDING = re.compile(r"努めなければならない|なければならない|はならない|こと(?:ができる|ができない|を要しない|を妨げない)|努めるものとする|ものとする|[^、。]{1,8}$")
+
+
+def wordings_of(changes: Iterable[Change]) -> frozenset[str]:
+    """The words that changes put in and took out, without measures; of a duty its ending alone (努めなければならない), of a
+    citation its last part (第三項)."""
+    tails = defaultdict(lambda: re.compile(".+"), duty=_ENDING, citation=re.compile("第[^第]*$"))
+    found = set()
+    for change in changes:
+        if change.kind in MEASURES:
+            continue
+        for (start, end), new in zip(change.element.spans[-1:], change.new[-1:], strict=True):
+            words = [text.removesuffix("。") for text in (change.statement.text[start:end], new)]
+            found |= {tail[0] if (tail := tails[change.kind].search(text)) else text for text in words}
+    return frozenset(found - {""})
 
 
 def source_key(statement: Statement) -> str:

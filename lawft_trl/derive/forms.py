@@ -16,6 +16,7 @@ from lawft_trl.derive.drafts import (
     in_order,
     pick_change,
     source_key,
+    wordings_of,
     wrong_changes,
 )
 from lawft_trl.derive.explanations import quote_apart, quote_end, quote_start, verdict
@@ -45,16 +46,16 @@ def _right_or_wrong(here: Neighbourhood, rng: random.Random) -> Iterator[Draft]:
         article = rule.passage.article_key
         near = [other for other in usable if other != rule and other.passage.article_key == article]
         far = [other for other in usable if other.passage.article_key != article]
-        for _ in range(4):
+        for _ in range(6):
             others = [*_shuffled(near, rng), *_shuffled(far, rng)]
             for choices in (apart(rule, others, here, rng), twins(rule, others, here, rng)):
                 if choices:
                     yield _statement_draft("right", choices, here, rng)
-        for changes in by_element(wrong_changes(rule, here)):
+        for changes in 2 * by_element(wrong_changes(rule, here)):
             true = (_shuffled(near, rng) + _shuffled(far, rng))[:3]
             if len(true) == 3:
-                yield _statement_draft("wrong", [(rule, (pick_change(changes, rng),)), *((other, ()) for other in true)], here, rng)
-        for choices in [*square(rule, here, rng), *with_numbers(rule, here, rng)]:
+                yield _statement_draft("wrong", [(rule, (pick_change(changes, here, rng),)), *((other, ()) for other in true)], here, rng)
+        for choices in [*square(rule, here, rng), *square(rule, here, rng), *square(rule, here, rng), *with_numbers(rule, here, rng)]:
             yield _statement_draft("same", choices, here, rng)
 
 
@@ -82,8 +83,8 @@ def _statement_draft(form: str, choices: Sequence[Choice], here: Neighbourhood, 
             f"次の記述のうち、{law}{what}の定めと一致{'しない' if form == 'wrong' else 'する'}ものを教えてください。",
         )
     )
-    kind = next(changes for _, changes in choices if changes)[0].kind
-    return Draft(form, kind, source_key(choices[0][0]), question, tuple(texts), passages, passages)
+    all_changes = [change for _, changes in choices for change in changes]
+    return Draft(form, all_changes[0].kind, source_key(choices[0][0]), question, tuple(texts), passages, passages, wordings_of(all_changes))
 
 
 def _article(passage: Passage) -> str:

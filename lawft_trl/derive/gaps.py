@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from lawft_trl.derive.changes import MEASURES, Change, show
 from lawft_trl.derive.designs import three_values
-from lawft_trl.derive.drafts import LONGEST_QUESTION, Draft, by_element, source_key
+from lawft_trl.derive.drafts import LONGEST_QUESTION, Draft, by_element, source_key, wordings_of
 from lawft_trl.derive.elements import Element
 from lawft_trl.derive.explanations import quote, why_changed
 from lawft_trl.derive.statements import Statement, split_sentences
@@ -38,7 +38,7 @@ def gaps(statement: Statement, changes: Sequence[Change], rng: random.Random) ->
         for change in chosen:
             reason = why_changed(change, 1 if element.kind in MEASURES else rng.randrange(2)).replace("この記述", "この選択肢")
             choices.append((change.new[0].removesuffix("。"), reason + "したがって誤り。"))
-        yield Draft(form, element.kind, source_key(statement), asked, tuple(choices), (statement.passage,), (statement.passage,))
+        yield Draft(form, element.kind, source_key(statement), asked, tuple(choices), (statement.passage,), (statement.passage,), wordings_of(chosen))
 
 
 def _apart(changes: Sequence[Change]) -> list[Change]:

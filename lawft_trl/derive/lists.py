@@ -14,6 +14,7 @@ from lawft_trl.derive.drafts import (
     elements_of,
     pick_change,
     source_key,
+    wordings_of,
     wrong_changes,
 )
 from lawft_trl.derive.explanations import verdict
@@ -38,7 +39,7 @@ def lists(passage: Passage, here: Neighbourhood, rng: random.Random) -> Iterator
             yield _list_draft("listed", noun, choices, here, rng)
         for changes in by_element(wrong_changes(item, here)) if len(items) >= 4 else ():
             true = rng.sample([other for other in items if other != item], 3)
-            yield _list_draft("unlisted", noun, [(item, (pick_change(changes, rng),)), *((other, ()) for other in true)], here, rng)
+            yield _list_draft("unlisted", noun, [(item, (pick_change(changes, here, rng),)), *((other, ()) for other in true)], here, rng)
 
 
 def _list_draft(form: str, noun: str, choices: Sequence[Choice], here: Neighbourhood, rng: random.Random) -> Draft:
@@ -49,8 +50,8 @@ def _list_draft(form: str, noun: str, choices: Sequence[Choice], here: Neighbour
     question = rng.choice(
         (f"{passage.law}{place}各号に掲げる{noun}として、{asked}を教えてください。", f"次のうち、{passage.law}{place}各号の定めの内容として、{asked}を教えてください。")
     )
-    kind = next(changes for _, changes in choices if changes)[0].kind
-    return Draft(form, kind, source_key(choices[0][0]), question, tuple(texts), (passage,), (passage,))
+    all_changes = [change for _, changes in choices for change in changes]
+    return Draft(form, all_changes[0].kind, source_key(choices[0][0]), question, tuple(texts), (passage,), (passage,), wordings_of(all_changes))
 
 
 def terms(here: Neighbourhood, rng: random.Random) -> Iterator[Draft]:

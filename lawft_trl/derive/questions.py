@@ -22,6 +22,8 @@ _ARTICLES, _PARAGRAPHS = 3, 6  # a neighbourhood has at least so many, where the
 _DRAFTS_PER_QUESTION = 4  # so many to choose from are enough for a balanced choice; of what is left no question is drafted
 _SPREAD = 10  # a limited set is of at least so many neighbourhoods, where there are so many
 _BY_CHANCE = 0.26  # of the questions of a form that a rule which reads the choices alone may hit
+_LOPSIDED = 1.25  # a wording may be right, or wrong, so many times as often as by chance ...
+_RARE = {False: 6, True: 2}  # ... and so many times more; where the wrong choice is asked for, which is so a quarter of the times
 _WHOLE_ARTICLE = 1200  # characters up to which an article is shown whole
 
 
@@ -118,11 +120,11 @@ def _balanced(found: dict[str, tuple[Draft, Neighbourhood]], seed: int, limit: i
     limited set no neighbourhood has more than its share either, as long as there are others.
     """
     counts: Counter[tuple[str, ...]] = Counter()
-    tally: Counter[tuple[str, str, str]] = Counter()
+    tally: Counter[tuple[str | bool, ...]] = Counter()
     seen: set[tuple[str, ...]] = set()
     ranked: dict[str, list[tuple[int, int, str]]] = {}
     waiting = random.Random(f"{seed}:order").sample(sorted(found), len(found))
-    for _ in range(3):  # what a rule would hit too often now it may hit when there are more questions
+    for _ in range(5):  # what a rule would hit too often now it may hit when there are more questions
         left = []
         for key in waiting:
             draft = found[key][0]
@@ -130,7 +132,7 @@ def _balanced(found: dict[str, tuple[Draft, Neighbourhood]], seed: int, limit: i
             of_source, of_kind = (draft.form, "source", draft.source), (draft.form, "kind", draft.kind)
             if threes & seen or counts[of_source] >= PER_STATEMENT:
                 continue  # nearly the same as another: three of its four choices
-            if not _keeps_even(draft, tally):
+            if not _stays_even(draft, tally):
                 left.append(key)
                 continue
             seen |= threes
@@ -142,15 +144,31 @@ def _balanced(found: dict[str, tuple[Draft, Neighbourhood]], seed: int, limit: i
     return in_turn if limit is None else _spread(in_turn, {key: found[key][1].key for key in in_turn}, limit)
 
 
-def _keeps_even(draft: Draft, tally: Counter[tuple[str, str, str]]) -> bool:
-    """Whether no rule that reads the choices alone hits too many of the form's questions with this one; if so, counts it."""
-    mine = hits([text for text, _ in draft.choices], 0)
-    for rule, hit in mine.items():
+def _stays_even(draft: Draft, tally: Counter[tuple[str | bool, ...]]) -> bool:
+    """Whether the choices alone tell no more with this draft than by chance; if so, counts it.
+
+    No rule that reads the choices alone may hit too many questions of a form, and no wording may stand nearly only in
+    right or nearly only in wrong choices: else 「よう努めなければならない」 would tell a wrong one, whatever the statute says.
+    """
+    right, *others = [text for text, _ in draft.choices]
+    by_rule = hits([right, *others], 0)
+    for rule, hit in by_rule.items():
         if hit > 0.25 and tally[draft.form, rule, "hit"] + hit > 1 + _BY_CHANCE * (tally[draft.form, rule, "of"] + 1):
             return False
-    for rule, hit in mine.items():
+    asked = draft.form in ("wrong", "unlisted")
+    by_wording = {words: (words in right, sum(words in text for text in others)) for words in draft.wordings}
+    for words, (is_right, wrong) in by_wording.items():
+        sum_right, sum_wrong = tally[asked, words, "right"] + is_right, tally[asked, words, "wrong"] + wrong
+        if wrong > 3 * is_right and sum_wrong > 3 * (_LOPSIDED * sum_right + _RARE[asked]):
+            return False
+        if wrong < 3 * is_right and sum_right > _LOPSIDED * sum_wrong / 3 + _RARE[asked]:
+            return False
+    for rule, hit in by_rule.items():
         tally[draft.form, rule, "hit"] += hit
         tally[draft.form, rule, "of"] += 1
+    for words, (is_right, wrong) in by_wording.items():
+        tally[asked, words, "right"] += is_right
+        tally[asked, words, "wrong"] += wrong
     return True
 
 

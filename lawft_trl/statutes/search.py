@@ -26,7 +26,7 @@ from lawft_trl.statutes.index_files import (
 )
 from lawft_trl.statutes.large_index import open_tantivy, write_tantivy
 from lawft_trl.statutes.passages import Passage, article_key, passage_from_line, read_manifest, show_article
-from lawft_trl.text_files import file_sha256, read_text
+from lawft_trl.text_files import file_sha256
 
 _DELEGATES = re.compile(r"(政令|[府省]令|規則)で(?:特に)?定め")
 LEFT_OUT = "（略）"
@@ -69,7 +69,7 @@ class Index:
             self._offsets, self._starts, self._hashes, self._by_hash, self._citations = (load[name] for name in _TABLES)
             if (len(self._offsets) - 1, len(self._starts)) != (self.record["passages"], self.record["articles"]):
                 raise ValueError("the tables are not those of index.json")
-            self._laws: dict[str, dict[str, Any]] = json.loads(read_text(folder / "laws.json"))
+            self._laws: dict[str, dict[str, Any]] = json.loads((folder / "laws.json").read_bytes())
             self._names = title_names({title: law["aliases"] for title, law in self._laws.items()})
             open_engine = open_tantivy if self.record["engine"] == "tantivy" else open_bm25
             self._best = open_engine(folder / self.record["engine"])
