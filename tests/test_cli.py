@@ -109,3 +109,8 @@ def test_a_closed_pipe_is_no_fault():
     shell = f"{sys.executable} -m lawft_trl.cli recipe schema | head -1"
     result = subprocess.run(["bash", "-o", "pipefail", "-c", shell], capture_output=True, text=True, cwd=ROOT)
     assert (result.returncode, result.stdout, result.stderr) == (0, "{\n", "")
+
+
+@pytest.mark.parametrize("name", ["direct_norag", "direct_norag.yaml", "recipes/direct_norag", "recipes/direct_norag.yaml"])
+def test_a_recipe_is_found_however_it_is_named(name):
+    assert "Qwen/Qwen3-8B" in run_lawft("recipe", "show", name, check=True).stdout

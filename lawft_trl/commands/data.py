@@ -87,13 +87,19 @@ def _questions(options: argparse.Namespace) -> None:
 
 def _derive(options: argparse.Namespace) -> None:
     from lawft_trl.data.build import Source
+    from lawft_trl.folders import refuse_existing
     from lawft_trl.statutes.passages import read_manifest
 
     manifest = read_manifest(options.statutes)
+    refuse_existing(_out(options, "derived"), force=options.force, mark="manifest.json", rename="--out")  # before minutes of work
     questions, excluded = derive.derive(options)
     file = options.statutes / "passages.jsonl"
     source = Source(dataset="derived", file=file, attribution=f"Questions derived by rule from statutes. {manifest['attribution']}")
     _build(questions, source, options, corpus=options.statutes, hidden=excluded)
+
+
+def _out(options: argparse.Namespace, dataset: str) -> Path:
+    return options.out or Path("data") / (dataset + (f"_{options.folds}_folds" if options.folds else ""))
 
 
 def _build(
@@ -110,8 +116,7 @@ def _build(
     for name, least in (("top_k", 1), ("folds", 0)):
         if getattr(options, name) < least:
             raise InputError(f"--{name.replace('_', '-')} {getattr(options, name)}: expected at least {least}")
-    default = source.dataset + (f"_{options.folds}_folds" if options.folds else "")
-    out = options.out or Path("data") / default
+    out = _out(options, source.dataset)
     manifest = build_rows(
         questions,
         out,

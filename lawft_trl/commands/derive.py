@@ -35,9 +35,11 @@ def derive(options: argparse.Namespace) -> tuple[list["Question"], frozenset[str
     from lawft_trl.derive.questions import derive_questions
     from lawft_trl.doctor.data_files import evaluation_rows
     from lawft_trl.statutes.passages import read_passages
+    from lawft_trl.statutes.search import open_index
 
     if options.limit is not None and options.limit < 1:
         raise InputError(f"--limit {options.limit}: expected at least 1")
+    open_index(options.statutes)  # the rows are made with it afterwards: what it lacks is said before the work
     passages = list(read_passages(options.statutes))
     exclude: set[str] = set()
     for file in options.exclude:

@@ -22,9 +22,11 @@ def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def recipe_path(name: str) -> Path:
-    """A recipe by its path, or by its name in `recipes/`."""
+    """A recipe by its path, or by its name in `recipes/`, with or without its suffix."""
     path = Path(name)
-    return path if path.suffix in (".yaml", ".yml") else Path("recipes") / f"{name}.yaml"
+    if path.suffix not in (".yaml", ".yml"):
+        path = path.with_name(f"{path.name}.yaml")
+    return path if path.exists() or path.parent != Path() else Path("recipes") / path
 
 
 def _recipe_show(options: argparse.Namespace) -> None:

@@ -53,7 +53,8 @@ def split_questions(questions: Sequence[Question], shares: Mapping[str, float], 
     if empty:
         raise InputError(
             f"split: {', '.join(empty)} would be empty: {len(questions)} questions in {sum(map(len, by_law.values()))} groups are too few "
-            f"for the shares {dict(shares)}"
+            f"for the shares {', '.join(f'{name} {share:g}' for name, share in shares.items())}",
+            ["take other shares: --test-share, --dev-share (0 leaves a split out)"],
         )
     return {name: sorted(members, key=lambda question: question.id) for name, members in parts.items()}
 

@@ -103,7 +103,7 @@ def _is_turn(change: Change) -> bool:
 
 
 def _touch(one: Change, other: Change) -> bool:
-    """Whether the two changes overlap or one names what the other does."""
+    """Whether the two changes overlap or meet, or one names what the other does."""
     spans = [(start, end) for change in (one, other) for start, end, _ in change.edits]
-    overlap = any(a[0] < b[1] and b[0] < a[1] for a, b in combinations(spans, 2))
+    overlap = any(a[0] <= b[1] and b[0] <= a[1] for a in spans[: len(one.edits)] for b in spans[len(one.edits) :])
     return overlap or bool(set(one.new) & set(other.new))

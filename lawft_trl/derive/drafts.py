@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from lawft_trl.derive.changes import MEASURES, Change, Corpus, changes_of, is_implied, show
 from lawft_trl.derive.elements import KINDS, Element
-from lawft_trl.derive.statements import Statement, read_statements
+from lawft_trl.derive.statements import Statement, outer_brackets, read_statements
 from lawft_trl.statutes.passages import Passage
 
 LONGEST_CHOICE = 220
@@ -72,10 +72,17 @@ def read_neighbourhood(passages: Sequence[Passage], corpus: Corpus) -> Neighbour
     return Neighbourhood(passages[0].article_key, tuple(passages), tuple(rules), items, changes, corpus)
 
 
-def elements_of(changes: Sequence[Change]) -> list[Element]:
-    """The elements that changes change, each once, the more telling kinds first."""
+def telling_elements(statement: Statement, choices: Iterable[tuple[Statement, Sequence[Change]]], here: Neighbourhood) -> list[Element]:
+    """What shows that a statement stands as it is: what other choices change in it, then its elements outside brackets."""
     order = list(KINDS)
-    return sorted(dict.fromkeys(change.element for change in changes), key=lambda element: order.index(element.kind))
+    brackets = outer_brackets(statement.text)
+    changed = [change.element for other, changes in choices if other == statement for change in changes]
+    outside = [
+        change.element
+        for change in here.changes[statement]
+        if not any(start <= change.element.spans[0][0] < end for start, end in brackets)
+    ]
+    return list(dict.fromkeys([*changed, *sorted(outside, key=lambda element: order.index(element.kind))]))
 
 
 def by_element(changes: Sequence[Change]) -> list[list[Change]]:

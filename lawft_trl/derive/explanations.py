@@ -9,17 +9,18 @@ from collections.abc import Sequence
 
 from lawft_trl.derive.changes import MEASURES, Change, number_value, point_to_items, rewrite
 from lawft_trl.derive.elements import KINDS, Element
-from lawft_trl.derive.statements import Statement, split_sentences
+from lawft_trl.derive.statements import Statement, cuttable, outer_brackets, split_sentences
 
 _REACH, _FAR_REACH = 26, 40  # characters a quotation may reach beyond the element to the left and to the right
 _TWO_REASONS = 240  # characters up to which the reasons of two changes are both given
+_SAYS_LITTLE = 12  # characters of a quotation that shows too little of the rule
 _STOPS = "。「」『』\n\u3000"  # what no quotation reaches across
 
 
 def quoted_span(text: str, start: int, end: int) -> tuple[int, int]:
     """The stretch of a text that a reason quotes: the element with its clause, free of inner quotation marks."""
     left = start
-    while left and start - left < _REACH and text[left - 1] not in _STOPS and not (text[left - 1] in "、）（" and start - left >= 4):
+    while left and start - left < _REACH and text[left - 1] not in _STOPS and text[left - 1] != "（" and not (text[left - 1] in "、）" and start - left >= 4):
         left -= 1
     if start - left == _REACH:  # cut in the middle of a clause
         left += _after_particle(text[left:start])
@@ -51,8 +52,10 @@ def quote(statement: Statement, span: tuple[int, int]) -> str:
 
 
 def pieces(statement: Statement) -> list[str]:
-    """The stretches of a statement's first sentence between its brackets and quotation marks; all that can be quoted."""
-    found = re.split(r"[。「」『』（）\n\u3000]", split_sentences(statement.text)[0])
+    """The stretches of a statement's first sentence outside its brackets and quotation marks; all that can be quoted."""
+    sentence = split_sentences(statement.text)[0]
+    outside = rewrite(sentence, [(start, end, "\n") for start, end in outer_brackets(sentence)])
+    found = re.split(r"[。「」『』（）\n\u3000]", outside)
     return [words for piece in found if len(words := _LOOSE.sub("", piece)) >= 6] or [statement.text.removesuffix("。")]
 
 
@@ -111,15 +114,21 @@ def change_quotes(change: Change, beside: Sequence[Change] = ()) -> tuple[str, s
             windows[-1][1] = max(right, windows[-1][1])
         else:
             windows.append([left, right])
+    if sum(right - left for left, right in windows) < _SAYS_LITTLE:  # 定めなければならない alone: with the clause before it
+        left, right = windows[0]
+        start = 1 + max(text.rfind(stop, 0, left) for stop in _STOPS + "（）")
+        windows[0][0] = start if left - start <= _FAR_REACH else start + (text[start:left].rfind("、") + 1)
     old, new = [], []
     for left, right in windows[:2]:
         inside = [(start - left, end - left, words) for start, end, words in made if left <= start and end <= right]
+        inside += [(max(start, left) - left, min(end, right) - left, "") for start, end in cuttable(text) if start < right and end > left]
         old.append(text[left:right].strip().removesuffix("。"))
         new.append(rewrite(text[left:right], inside).strip().removesuffix("。"))
-    if sum(map(len, old)) < 12:  # 定めなければならない says little alone
-        before = [piece for piece in pieces(change.statement) if len(piece) >= 10 and text.find(piece) < windows[0][0]]
-        clause = before[-1].split("、")[-1][-40:] if before else ""
-        old, new = ([clause, *old], [clause, *new]) if clause and clause not in old[0] else (old, new)
+    if sum(map(len, old)) < _SAYS_LITTLE:  # all that follows a bracket is 定めなければならない
+        clauses = [piece.split("、")[-1] for piece in pieces(change.statement) if 0 <= text.find(piece) < windows[0][0] - len(piece)]
+        clause = clauses[-1] if clauses and len(clauses[-1]) >= 8 else ""
+        same = not any(start < text.find(clause) + len(clause) and end > text.find(clause) for start, end, _ in made)
+        old, new = ([clause, *old], [clause, *new]) if clause and same else (old, new)
     return "」「".join(old), "』『".join(point_to_items(change.statement, words) for words in new)
 
 
@@ -147,20 +156,25 @@ def verdict(statement: Statement, changes: Sequence[Change], elements: list[Elem
     if not changes:
         return why_true(statement, elements, rng.randrange(2)) + "したがって正しい。"
     reasons = [why_changed(change, rng.randrange(2), [other for other in changes if other != change]) for change in changes]
-    several = "また、".join(reasons)
-    return (several if len(several) <= _TWO_REASONS else min(reasons, key=len)) + "したがって誤り。"
+    if len(reasons) == 2 and len("".join(reasons)) > _TWO_REASONS:  # one decides; of the other the words are named
+        shorter = reasons.index(min(reasons, key=len))
+        words = max(changes[1 - shorter].new, key=len).removesuffix("。")
+        reasons = [reasons[shorter], f"『{words}』とする点も条文と異なる。"]
+    return "また、".join(reasons) + "したがって誤り。"
 
 
-def why_changed(change: Change, variant: int = 0, beside: Sequence[Change] = ()) -> str:
+def why_changed(change: Change, variant: int = 0, beside: Sequence[Change] = (), *, alone: bool = False) -> str:
     """Why a changed statement is not what the statute says, without a verdict.
 
     Args:
         change: the change.
         variant: chooses between wordings of the same content.
         beside: other changes of the same statement, made too.
+        alone: the choice is the new words, not the changed statement.
     """
     place, label = change.statement.place, KINDS[change.kind]
     old, new = change_quotes(change, beside)
+    new = change.new[0].removesuffix("。") if alone else new
     if change.kind in MEASURES:
         texts = (
             f"{place}の定める{label}は「{old}」であるのに、この記述は『{change.new[0]}』としており、条文より{_compared(change)}。",

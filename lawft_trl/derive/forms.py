@@ -11,11 +11,11 @@ from lawft_trl.derive.drafts import (
     Draft,
     Neighbourhood,
     by_element,
-    elements_of,
     fits,
     in_order,
     pick_change,
     source_key,
+    telling_elements,
     wordings_of,
     wrong_changes,
 )
@@ -68,7 +68,7 @@ def _statement_draft(form: str, choices: Sequence[Choice], here: Neighbourhood, 
     passages = in_order({statement.passage.key: statement.passage for statement, _ in choices}, here)
     several = len(passages) > 1
     texts = [
-        (_placed(statement, show(statement, changes), several), verdict(statement, changes, elements_of(here.changes[statement]), rng))
+        (_placed(statement, show(statement, changes), several), verdict(statement, changes, telling_elements(statement, choices, here), rng))
         for statement, changes in choices
     ]
     law = passages[0].law

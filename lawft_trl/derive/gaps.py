@@ -36,7 +36,7 @@ def gaps(statement: Statement, changes: Sequence[Change], rng: random.Random) ->
         gold_reason = f"{statement.place}は「{old}」と定めており、『{words.removesuffix('。')}』がこれに当たる。したがって正しい。"
         choices = [(words.removesuffix("。"), gold_reason)]
         for change in chosen:
-            reason = why_changed(change, 1 if element.kind in MEASURES else rng.randrange(2)).replace("この記述", "この選択肢")
+            reason = why_changed(change, 1 if element.kind in MEASURES else rng.randrange(2), alone=True).replace("この記述", "この選択肢")
             choices.append((change.new[0].removesuffix("。"), reason + "したがって誤り。"))
         yield Draft(form, element.kind, source_key(statement), asked, tuple(choices), (statement.passage,), (statement.passage,), wordings_of(chosen))
 

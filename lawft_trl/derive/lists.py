@@ -11,9 +11,9 @@ from lawft_trl.derive.drafts import (
     Draft,
     Neighbourhood,
     by_element,
-    elements_of,
     pick_change,
     source_key,
+    telling_elements,
     wordings_of,
     wrong_changes,
 )
@@ -45,7 +45,7 @@ def lists(passage: Passage, here: Neighbourhood, rng: random.Random) -> Iterator
 def _list_draft(form: str, noun: str, choices: Sequence[Choice], here: Neighbourhood, rng: random.Random) -> Draft:
     passage = choices[0][0].passage
     place = place_of(passage)
-    texts = [(show(item, changes), verdict(item, changes, elements_of(here.changes[item]), rng)) for item, changes in choices]
+    texts = [(show(item, changes), verdict(item, changes, telling_elements(item, choices, here), rng)) for item, changes in choices]
     asked = "正しいもの" if form == "listed" else "誤っているもの"
     question = rng.choice(
         (f"{passage.law}{place}各号に掲げる{noun}として、{asked}を教えてください。", f"次のうち、{passage.law}{place}各号の定めの内容として、{asked}を教えてください。")
@@ -62,18 +62,18 @@ def terms(here: Neighbourhood, rng: random.Random) -> Iterator[Draft]:
         words = longest_stretch(meaning)
         others = [other for other in here.corpus.terms.get(passage.law_id, ()) if other not in term and term not in other and other not in meaning]
         if len(others) >= 3 and term not in meaning and len(meaning) <= LONGEST_CHOICE:
-            reason = f"{statement.place}は「{words}」をもって『{term}』の意義としている。したがって正しい。"
+            reason = f"{statement.place}は「{words}」をもって「{term}」の意義としている。したがって正しい。"
             choices = [(term, reason)]
             for other in rng.sample(others, 3):
-                reason = f"{statement.place}が「{words}」と定義する用語は『{term}』であって、『{other}』ではない。したがって誤り。"
+                reason = f"{statement.place}が「{words}」と定義する用語は「{term}」であって、『{other}』ではない。したがって誤り。"
                 choices.append((other, reason))
             question = f"{law}{statement.place}において、次のように定義されている用語を教えてください。\n{meaning}"
             yield Draft("term", "term", source_key(statement), question, tuple(choices), (passage,), (passage,))
         listed = [part for part in defined if part[0].passage == passage and part[0] != statement and part[2] != meaning]
         if len(listed) >= 3 and len(meaning) <= LONGEST_CHOICE:
-            choices = [(meaning, f"{statement.place}は『{term}』を「{words}」と定義している。したがって正しい。")]
+            choices = [(meaning, f"{statement.place}は「{term}」を「{words}」と定義している。したがって正しい。")]
             for other, name, text in rng.sample(listed, 3):
-                reason = f"「{longest_stretch(text)}」は{other.place}が『{name}』の意義として定めるものである。したがって『{term}』については誤り。"
+                reason = f"「{longest_stretch(text)}」は{other.place}が「{name}」の意義として定めるものである。したがって「{term}」については誤り。"
                 choices.append((text, reason))
             question = f"{law}{place_of(passage)}に定める『{term}』の意義として、正しいものを教えてください。"
             yield Draft("meaning", "term", source_key(statement), question, tuple(choices), (passage,), (passage,))

@@ -73,7 +73,7 @@ def evaluation_rows(source: Path, *, splits: tuple[str, ...] = ("test",)) -> lis
     if source.is_dir() and not _is_lawqa(source):
         files = [file for file in _files_in(source) if file.stem.startswith(splits)]
         if not files:
-            raise InputError(f"{source}: no test split (test*.jsonl) is in this folder", ["name a file, or a folder that `lawft data` wrote"])
+            raise InputError(f"{source}: no test split (test*.jsonl) is in this folder", ["it holds out nothing; name one of its files instead"])
         rows = [row for file in files for row in evaluation_rows(file)]
         return list({(row.meta.get("dataset"), row.id, question_texts(row)): row for row in reversed(rows)}.values())[::-1]
     rows, findings, _ = read_data(source)
