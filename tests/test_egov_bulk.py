@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +15,8 @@ import pytest
 
 from lawft_trl.errors import InputError
 from lawft_trl.statutes.egov_bulk import build_from_files, build_from_zip, xml_files
-from lawft_trl.statutes.passages import read_passages, sort_key
+from lawft_trl.statutes.passages import Passage, read_passages, sort_key, write_corpus
+from lawft_trl.statutes.search import build_index
 
 TEA, CUP, POT = "403AC0000000090", "132AC0000000015", "506M60000040001"
 DAY = date(2026, 4, 1)
@@ -279,6 +281,18 @@ def test_a_full_disk_is_told_and_leaves_nothing(small_disk, tmp_path):
     with pytest.raises(InputError, match="no space left on the disk of .*; nothing was written there"):
         build_from_zip(zip_path, small_disk / "corpus", as_of=DAY)
     assert not leftovers(small_disk)
+
+
+@pytest.mark.parametrize("engine", ["bm25s", "tantivy"])
+def test_a_full_disk_leaves_a_corpus_without_half_an_index(small_disk, engine):
+    text = "".join(f"{word}の届出は、{number}日以内に行う。" for number, word in enumerate(map(chr, range(0x4E00, 0x4E00 + 12_000))))
+    passages = [Passage(law_id="1", law="甲法", article=str(n), text=text[40 * n : 40 * n + 400]) for n in range(300)]
+    write_corpus(passages, small_disk / "corpus", as_of="", attribution="x", sources={})
+    room = shutil.disk_usage(small_disk).free
+    (small_disk / "rest").write_bytes(b"x" * (room - 50_000))
+    with pytest.raises(InputError, match="no space left on the disk"):
+        build_index(small_disk / "corpus", engine=engine)
+    assert {path.name for path in (small_disk / "corpus").iterdir()} == {"passages.jsonl", "manifest.json", "ATTRIBUTION.txt"}
 
 
 def test_a_limit_on_file_size_leaves_nothing(tmp_path):

@@ -4,6 +4,7 @@ Three statements made from a true one by one change each would all be nearest to
 """
 
 import random
+import re
 from collections.abc import Iterator, Sequence
 from itertools import combinations
 
@@ -13,11 +14,10 @@ from lawft_trl.derive.statements import Statement
 
 Choice = tuple[Statement, tuple[Change, ...]]  # as it stands, or with changes of different elements
 
-# What can be changed beside another element: one thing is put in another's place, or a duty gets another strength. Where
-# a sentence is turned into its opposite as well, two changes may make it true again (無効 and 不利: 有利な特約は有効とする).
-_EXCHANGED = (*MEASURES, "party", "procedure", "delegation", "citation")
+# Changes that turn a condition round. Two of them, or one beside a rule turned into its opposite, may make it true again:
+# 無効 and 不利 become 有利な特約は有効とする.
 _TURNED = ("limit", "time", "scope", "condition", "term", "proviso")
-_AS_BINDING = ("なければならない", "ものとする", "することができる", "とみなす", "と推定する")
+_AS_BINDING = ("なければならない", "ものとする", "ことができる", "とみなす", "と推定する")
 
 
 def apart(true: Statement, others: Sequence[Statement], here: Neighbourhood, rng: random.Random) -> list[Choice]:
@@ -34,10 +34,7 @@ def apart(true: Statement, others: Sequence[Statement], here: Neighbourhood, rng
 
 def square(true: Statement, here: Neighbourhood, rng: random.Random) -> list[list[Choice]]:
     """One statement four times: as it stands, with either of two changes, and with both. Every choice differs alike."""
-    found = []
-    for first, second in _pairs(true, here, rng):
-        found.append([(true, ()), (true, (first,)), (true, (second,)), (true, (first, second))])
-    return found
+    return [[(true, ()), (true, (first,)), (true, (second,)), (true, (first, second))] for first, second in _pairs(true, here, rng)]
 
 
 def twins(true: Statement, others: Sequence[Statement], here: Neighbourhood, rng: random.Random) -> list[Choice]:
@@ -76,30 +73,26 @@ def three_values(changes: Sequence[Change], rng: random.Random) -> list[Change]:
 
 def _pairs(statement: Statement, here: Neighbourhood, rng: random.Random) -> list[tuple[Change, Change]]:
     """One pair of changes for every two elements of a statement that can be changed together, in random order."""
-    chosen = [group for group in by_element(wrong_changes(statement, here)) if _is_exchange(group[0]) or _is_turn(group[0])]
-    picked = [pick_change(_plain_options(group), here, rng) for group in chosen if _plain_options(group)]
+    combinable = [_not_opposite(changes) for changes in by_element(wrong_changes(statement, here))]
     pairs = [
         (one, other)
-        for one, other in combinations(picked, 2)
-        if not (_is_turn(one) and _is_turn(other)) and not _touch(one, other) and not is_stated((one, other), here.corpus)
+        for one, other in combinations([pick_change(changes, here, rng) for changes in combinable if changes], 2)
+        if not (one.kind in _TURNED and other.kind in _TURNED)
+        and not _touch(one, other)
+        and not is_stated((one, other), here.corpus)
         and fits(show(statement, (one, other)))
-    ]  # fmt: skip
+    ]
     return rng.sample(pairs, len(pairs))
 
 
-def _plain_options(changes: Sequence[Change]) -> list[Change]:
-    """The changes of an element that leave the sentence as binding as it was or nearly so."""
+def _not_opposite(changes: Sequence[Change]) -> list[Change]:
+    """The changes of an element that do not turn the rule into its opposite: 総務大臣に届け出ることを要しない would be true."""
+    start, end = changes[0].element.spans[-1]
     if changes[0].kind not in ("duty", "effect"):
         return list(changes)
-    return [change for change in changes if change.new[-1].removesuffix("。").endswith(_AS_BINDING)]
-
-
-def _is_exchange(change: Change) -> bool:
-    return change.kind in (*_EXCHANGED, "duty", "effect")
-
-
-def _is_turn(change: Change) -> bool:
-    return change.kind in _TURNED
+    negative = re.search(r"(?<!なければなら)ない。?$", changes[0].statement.text[start:end])
+    ends = tuple(end for end in _AS_BINDING if not (negative and end == "ことができる"))
+    return [change for change in changes if change.new[-1].removesuffix("。").endswith(ends)]
 
 
 def _touch(one: Change, other: Change) -> bool:

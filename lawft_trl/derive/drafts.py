@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from lawft_trl.derive.changes import MEASURES, Change, Corpus, changes_of, is_implied, show
+from lawft_trl.derive.changes import MEASURES, Change, Corpus, changes_of, comparable, is_implied, show
 from lawft_trl.derive.elements import KINDS, Element
 from lawft_trl.derive.statements import Statement, outer_brackets, read_statements
 from lawft_trl.statutes.passages import Passage
@@ -101,7 +101,7 @@ def fits(text: str) -> bool:
 def pick_change(changes: Sequence[Change], here: Neighbourhood, rng: random.Random) -> Change:
     """One of some changes, mostly of those whose new words the law uses too: no word is to be seen in wrong choices alone."""
     law = here.corpus.text[changes[0].statement.passage.law_id]
-    weights = [8 if change.kind in MEASURES or all(words in law for words in wordings_of([change])) else 1 for change in changes]
+    weights = [8 if change.kind in MEASURES or all(comparable(words) in law for words in wordings_of([change])) else 1 for change in changes]
     return rng.choices(list(changes), weights)[0]
 
 

@@ -107,7 +107,9 @@ def _measures(text: str) -> Iterator[Element]:
         base = {"箇月": "月", "か月": "月", "カ月": "月", "ヶ月": "月"}.get(unit, unit)
         kind = _KIND_OF_UNIT.get(unit, "period" if base in ("日", "週間", "月", "年", "時間") else "count")
         ladder = _LADDERS.get(base, _SHARES[100] if kind == "ratio" else _COUNTS)
-        options = tuple((write_number(rung, number) + unit,) for rung in _nearest(ladder, value))
+        # 二人以上ある場合 -> 一人以上ある場合: what holds of all of them holds of one alone
+        rungs = [rung for rung in _nearest(ladder, value) if not (rung == 1 and after.startswith("以上"))]
+        options = tuple((write_number(rung, number) + unit,) for rung in rungs)
         yield Element(kind, (match.span(),), options)
 
 

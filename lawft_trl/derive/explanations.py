@@ -13,6 +13,7 @@ from lawft_trl.derive.statements import Statement, cuttable, outer_brackets, spl
 
 _REACH, _FAR_REACH = 26, 40  # characters a quotation may reach beyond the element to the left and to the right
 _TWO_REASONS = 240  # characters up to which the reasons of two changes are both given
+_LONG_QUOTE = 60
 _SAYS_LITTLE = 12  # characters of a quotation that shows too little of the rule
 _STOPS = "。「」『』\n\u3000"  # what no quotation reaches across
 
@@ -98,10 +99,10 @@ def change_quotes(change: Change, beside: Sequence[Change] = ()) -> tuple[str, s
 
     Args:
         change: the change.
-        beside: other changes of the same statement, made in the changed statement too.
+        beside: the changes made in the statement, others than this among them.
     """
     text, edits = change.statement.text, change.edits
-    made = [*edits, *(edit for other in beside for edit in other.edits)]
+    made = [*edits, *(edit for other in beside if other != change for edit in other.edits)]
     if change.kind == "proviso":
         edits = edits[-1:]  # この限りでない decides; ただし goes with it
     windows: list[list[int]] = []
@@ -155,10 +156,12 @@ def verdict(statement: Statement, changes: Sequence[Change], elements: list[Elem
     """Why a statement is what the statute says, or with changes is not, and which of both; of two changes both, if that is short."""
     if not changes:
         return why_true(statement, elements, rng.randrange(2)) + "したがって正しい。"
-    reasons = [why_changed(change, rng.randrange(2), [other for other in changes if other != change]) for change in changes]
+    reasons = [why_changed(change, rng.randrange(2), changes) for change in changes]
     if len(reasons) == 2 and len("".join(reasons)) > _TWO_REASONS:  # one decides; of the other the words are named
         shorter = reasons.index(min(reasons, key=len))
-        words = max(changes[1 - shorter].new, key=len).removesuffix("。")
+        words = change_quotes(changes[1 - shorter], changes)[1].split("』『")[-1]
+        if len(words) > _LONG_QUOTE:
+            words = max(changes[1 - shorter].new, key=len).removesuffix("。")
         reasons = [reasons[shorter], f"『{words}』とする点も条文と異なる。"]
     return "また、".join(reasons) + "したがって誤り。"
 
@@ -169,7 +172,7 @@ def why_changed(change: Change, variant: int = 0, beside: Sequence[Change] = (),
     Args:
         change: the change.
         variant: chooses between wordings of the same content.
-        beside: other changes of the same statement, made too.
+        beside: the changes made in the statement, others than this among them.
         alone: the choice is the new words, not the changed statement.
     """
     place, label = change.statement.place, KINDS[change.kind]

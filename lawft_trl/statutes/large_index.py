@@ -3,6 +3,7 @@
 Its parameters are fixed, k1 1.2 and b 0.75.
 """
 
+import errno
 import importlib.metadata
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -22,6 +23,10 @@ def write_tantivy(documents: Iterable[list[str]], folder: Path) -> str:
         for number, tokens in enumerate(documents):
             writer.add_document(tantivy.Document(number=number, text=" ".join(tokens)))
         writer.commit()
+    except ValueError as error:
+        if "os error 28" in str(error):  # tantivy's word for a full disk
+            raise OSError(errno.ENOSPC, str(error)) from error
+        raise
     finally:
         writer.wait_merging_threads()  # its threads must not write into a folder that is being taken away
     return f"tantivy {importlib.metadata.version('tantivy')}"
