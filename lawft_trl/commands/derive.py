@@ -19,8 +19,8 @@ def add(sources: Any) -> argparse.ArgumentParser:
         "a choice, and why, is known (docs/derived_questions.md).",
     )
     parser.add_argument("--statutes", type=Path, required=True, metavar="CORPUS", help="a corpus folder (lawft statutes)")
-    parser.add_argument("--exclude", type=Path, action="append", default=[], metavar="FILE",
-                        help="an evaluation set (questions, rows, lawqa_jp): its articles are neither asked about nor shown; may be repeated")  # fmt: skip
+    parser.add_argument("--exclude", type=Path, action="extend", nargs="+", default=[], metavar="FILE",
+                        help="an evaluation set (questions, rows, lawqa_jp): its articles are neither asked about nor shown")  # fmt: skip
     parser.add_argument("--limit", type=int, metavar="N", help="how many questions at most (default: all)")
     return parser
 
@@ -46,6 +46,8 @@ def derive(options: argparse.Namespace) -> tuple[list["Question"], frozenset[str
         touched = excluded_articles(evaluation_rows(file), passages)
         present = {passage.article_key for passage in passages} & touched
         print(f"{file}: {len(present)} articles of the corpus are in it and left out")
+        if not present:
+            print(f"WARNING: {file} touches no article of {options.statutes}: is it the set that will be held out?")
         exclude |= touched
     questions = derive_questions(passages, seed=options.seed, limit=options.limit, exclude=exclude)
     print(f"{len(questions)} questions derived from {len({key for question in questions for key in question.provisions})} articles")
