@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from test_questions import question
 
 from lawft_trl.data.questions import ORDERS
-from lawft_trl.data.rows import Row, record_problems
+from lawft_trl.data.row_problems import record_problems
+from lawft_trl.data.rows import Row
 from lawft_trl.doctor.answer_checks import (
     contradiction_findings,
     diversity_findings,

@@ -12,7 +12,8 @@ from lawft_trl.data.contexts import gold_context
 from lawft_trl.data.lawqa import find_lawqa, read_lawqa
 from lawft_trl.data.near_duplicates import question_texts
 from lawft_trl.data.questions import Question, read_questions
-from lawft_trl.data.rows import Row, question_to_record, record_problems, row_key, row_turns, unknown_keys
+from lawft_trl.data.row_problems import record_problems, unknown_keys
+from lawft_trl.data.rows import Row, question_to_record, row_key, row_turns
 from lawft_trl.doctor.answer_checks import diversity_figures
 from lawft_trl.doctor.examine import BENCHMARK, MAX_OUTPUT, Role, examine
 from lawft_trl.doctor.findings import Example, Finding, example, worst_first
