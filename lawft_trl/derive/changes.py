@@ -63,7 +63,7 @@ def is_implied(change: Change) -> bool:
         return False
     rest = text[end:].split("。")[0]
     larger = values[1] > values[0]
-    if undone := re.match(r"(間|前から|前まで).*?(?:行わない|なかつた|なかった|しない)(?:とき|場合)", rest):
+    if undone := re.match(r"(間|以内に|前から|前まで).*?(?:行わない|なかつた|なかった|しない)(?:とき|場合)", rest):
         return larger != (undone[1] == "前まで")  # nothing done in a longer time: then nothing in the shorter either
     if re.match(r"間.*(?:なければ|ては)ならない|を経過しない", rest):
         return not larger  # kept for five years is kept for four

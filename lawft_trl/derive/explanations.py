@@ -225,10 +225,9 @@ def why_true(statement: Statement, elements: list[Element], variant: int = 0) ->
     What kind of words they are is not said: a minister may be whom the rule binds or whom one applies to.
     """
     end = quote_end(statement)
+    main = len(split_sentences(statement.text)[0])  # words of a ただし書 do not go with the end of the main sentence
     for element in elements:
-        if element.kind == "proviso":  # its end, この限りでない, stands too far from its beginning for one quotation
-            continue
-        span = next((span for span in element.spans if span[0] != span[1]), None)
+        span = next((span for span in element.spans if span[0] != span[1] and span[1] <= main), None)
         words = quote(statement, span) if span else ""
         if len(words) >= 6 and words not in end and end not in words:
             if variant % 2:
