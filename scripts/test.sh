@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Lint and all tests; about seven minutes on two cores after the installation. Arguments go to pytest.
-# Real data is tested where LAWFT_LAWQA_DIR and LAWFT_QWEN2_TOKENIZER name folders; those tests are skipped elsewhere.
+# Real data is tested where LAWFT_LAWQA_DIR, LAWFT_QWEN2_TOKENIZER and LAWFT_LLM_ANSWERS name it; those tests are skipped elsewhere.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/install.sh" dev
 

@@ -90,10 +90,11 @@ def test_an_adapter_that_does_not_fit_is_refused(trained, tmp_path):
     assert not (run / "eval").exists()
 
 
-def test_letters_are_told_apart_in_bfloat16(trained, sample_data):
+def test_letters_are_told_apart_in_bfloat16(trained, sample_data, monkeypatch):
     """A bfloat16 logit comes in steps that tie letters; the four letters are computed in float32."""
     from lawft_trl.data.chat import load_tokenizer
     from lawft_trl.data.rows import read_rows
+    from lawft_trl.evaluation import predict
     from lawft_trl.evaluation.evaluate import load_tuned, questions_to_score
     from lawft_trl.evaluation.predict import ask_in_four_orders, score_letters
     from lawft_trl.run_dir import read_run
@@ -107,7 +108,15 @@ def test_letters_are_told_apart_in_bfloat16(trained, sample_data):
     options = {"pad_token_id": tokenizer.pad_token_id, "progress": "test"}
     one = score_letters(model, asked, batch_size=1, **options)
     many = score_letters(model, asked, batch_size=7, **options)
-    for a, b in zip(one, many, strict=True):  # padding and order of the batch change nothing
+    with monkeypatch.context() as patch:
+        patch.setattr(predict, "_can_share", lambda model: False)
+        apart = score_letters(model, asked, batch_size=7, **options)
+    for a, b, c in zip(one, many, apart, strict=True):  # nor padding, order of the batch or the shared beginning change anything
+        assert a.letter_logprobs == pytest.approx(b.letter_logprobs, abs=1e-4)
+        assert a.letter_logprobs == pytest.approx(c.letter_logprobs, abs=1e-4)
+    mixed = score_letters(model, [*asked[:6], asked[9], *asked[16:20]], batch_size=8, **options)
+    for a, b in zip([*one[:6], one[9], *one[16:20]], mixed, strict=True):  # questions with some of their orders only
+        assert (a.id, a.order) == (b.id, b.order)
         assert a.letter_logprobs == pytest.approx(b.letter_logprobs, abs=1e-4)
     rough = score_letters(model.to(torch.bfloat16), asked, batch_size=7, **options)
     values = [value for prediction in rough for value in prediction.letter_logprobs.values()]
