@@ -83,8 +83,8 @@ def evaluate_run(
         "overlap": overlap,
         "warnings": warnings,
         "seconds": round(time.monotonic() - started, 1),
-        "base": describe_model(base),
-        "tuned": describe_model(tuned),
+        "base": describe_model(base, seed=run.recipe.evaluation.seed),
+        "tuned": describe_model(tuned, seed=run.recipe.evaluation.seed),
         "comparison": compare(base, tuned, seed=run.recipe.evaluation.seed),
     }
     out.parent.mkdir(exist_ok=True)

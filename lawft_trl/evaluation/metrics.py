@@ -14,10 +14,11 @@ import numpy as np
 from scipy.stats import binomtest
 
 from lawft_trl.data.questions import LETTERS
+from lawft_trl.evaluation.paired import cluster_interval, mcnemar, sign_flip
+from lawft_trl.evaluation.power import smallest_detectable
 
 Verdict = Literal["better", "worse", "no evidence"]
 
-_BOOTSTRAP_DRAWS = 10_000
 _SIGNIFICANT = 0.05
 _MAX_RSTD_RISE = 5.0  # points by which the preference for a letter may grow in a model that is called better
 _MIN_LABEL_MASS = 0.95  # below it the model does not know the prompt's form, and its letters mean little
@@ -36,6 +37,7 @@ class Prediction:
         letter: the answer, `None` when there was none to be read. `None` is never right.
         letter_logprobs: log-probability of each letter among all tokens; `None` without scores.
         gold: the gold letter in this order.
+        known_issue: whether the data's authors doubt the gold answer.
     """
 
     id: str
@@ -46,6 +48,7 @@ class Prediction:
     letter: str | None
     letter_logprobs: dict[str, float] | None
     gold: str
+    known_issue: bool = False
 
     @property
     def letter_probs(self) -> dict[str, float] | None:
@@ -87,37 +90,89 @@ def content_gold(predictions: Sequence[Prediction]) -> dict[str, str]:
     return {prediction.id: prediction.order[LETTERS.index(prediction.gold)] for prediction in predictions}
 
 
-def describe_model(predictions: Sequence[Prediction]) -> dict[str, Any]:
-    """Accuracy with its 95 % Wilson interval, and the signs of a preference for letters.
+def describe_model(predictions: Sequence[Prediction], *, seed: int = 0) -> dict[str, Any]:
+    """Accuracy with its 95 % intervals, and the signs of a preference for letters.
+
+    Args:
+        predictions: of one model.
+        seed: seed of the bootstrap.
 
     Returns:
-        `accuracy` and `interval` over questions; `single_order_accuracy` over question and order; `letters` chosen;
-        `rstd` (population standard deviation of the recalls per gold letter, in points); `consistency` (share of
+        `accuracy` and `interval` (Wilson) over questions; `single_order_accuracy` over question and order, with
+        `single_order_interval` (bootstrap over groups); `all_orders_correct` (share of questions that are right in
+        every order asked: CircularEval); `letters` chosen; what `letter_scores` returns; `consistency` (share of
         questions with the same choice in every order); `label_mass` (mean probability of any letter; `None` without
-        scores); `unparsed` (predictions without an answer).
+        scores); `unparsed` (predictions without an answer); `without_known_issues` (`questions`, `correct`, `accuracy`
+        and `interval` of the others where the gold answer of some is in doubt, else `None`).
     """
     answers, gold = content_answers(predictions), content_gold(predictions)
-    right = sum(answers[question] == gold[question] for question in gold)
-    wilson = binomtest(right, len(gold)).proportion_ci(method="wilson")
-    hits, chosen = defaultdict(list), defaultdict(set)
+    chosen = defaultdict(set)
     for prediction in predictions:
-        hits[prediction.gold].append(prediction.letter == prediction.gold)
         shown = None if prediction.letter is None else prediction.order[LETTERS.index(prediction.letter)]
         chosen[prediction.id].add(shown)
+    scores, groups = question_scores(predictions), question_groups(predictions)
     masses = [sum(p.letter_probs.values()) for p in predictions if p.letter_probs is not None]
     counts = Counter(prediction.letter for prediction in predictions)
+    right = {question: answers[question] == gold[question] for question in gold}
+    doubtful = {prediction.id for prediction in predictions if prediction.known_issue}
+    sound = [hit for question, hit in right.items() if question not in doubtful]
     return {
-        "questions": len(gold),
-        "correct": right,
-        "accuracy": right / len(gold),
-        "interval": [float(wilson.low), float(wilson.high)],
-        "single_order_accuracy": float(np.mean([hit for found in hits.values() for hit in found])),
+        **_share_right(list(right.values())),
+        "single_order_accuracy": float(np.mean([prediction.letter == prediction.gold for prediction in predictions])),
+        "single_order_interval": list(cluster_interval(list(scores.values()), list(groups.values()), seed)),
+        "all_orders_correct": float(np.mean([score == 1 for score in scores.values()])),
         "letters": {letter: counts[letter] for letter in LETTERS},
-        "rstd": 100 * float(np.std([np.mean(found) for found in hits.values()])),
+        **letter_scores(predictions),
         "consistency": float(np.mean([len(shown) == 1 and None not in shown for shown in chosen.values()])),
         "label_mass": float(np.mean(masses)) if masses else None,
         "unparsed": counts[None],
+        "without_known_issues": _share_right(sound) if doubtful and sound else None,
     }
+
+
+def _share_right(hits: Sequence[bool]) -> dict[str, Any]:
+    wilson = binomtest(sum(hits), len(hits)).proportion_ci(method="wilson")
+    return {
+        "questions": len(hits),
+        "correct": sum(hits),
+        "accuracy": sum(hits) / len(hits),
+        "interval": [float(wilson.low), float(wilson.high)],
+    }
+
+
+def letter_scores(predictions: Sequence[Prediction]) -> dict[str, Any]:
+    """How letters were taken for each other, per prompt: a question counts once for each order it was asked in.
+
+    Returns:
+        `confusion` (gold letter -> chosen letter -> prompts; a prompt without an answer stands in no column);
+        `balanced_accuracy` (mean recall of the letters that occur as gold); `macro_f1` (mean F1 of the letters that
+        occur as gold or as answer); `rstd` (population standard deviation of the recalls, in points). A prompt without
+        an answer counts against the recall of its gold letter.
+    """
+    pairs = Counter((prediction.gold, prediction.letter) for prediction in predictions)
+    asked, given = Counter(p.gold for p in predictions), Counter(p.letter for p in predictions)
+    recalls = [pairs[letter, letter] / asked[letter] for letter in LETTERS if asked[letter]]
+    # F1 = 2 · hits / (gold + chosen), from precision and recall
+    f1 = [2 * pairs[letter, letter] / (asked[letter] + given[letter]) for letter in LETTERS if asked[letter] + given[letter]]
+    return {
+        "confusion": {gold: {letter: pairs[gold, letter] for letter in LETTERS} for gold in LETTERS},
+        "balanced_accuracy": float(np.mean(recalls)),
+        "macro_f1": float(np.mean(f1)),
+        "rstd": 100 * float(np.std(recalls)),
+    }
+
+
+def question_scores(predictions: Sequence[Prediction]) -> dict[str, float]:
+    """Question id -> share of the orders it was asked in that were answered right."""
+    hits = defaultdict(list)
+    for prediction in predictions:
+        hits[prediction.id].append(prediction.letter == prediction.gold)
+    return {question: sum(found) / len(found) for question, found in hits.items()}
+
+
+def question_groups(predictions: Sequence[Prediction]) -> dict[str, str]:
+    """Question id -> its statute group."""
+    return {prediction.id: prediction.group for prediction in predictions}
 
 
 def compare(base: Sequence[Prediction], tuned: Sequence[Prediction], *, seed: int) -> dict[str, Any]:
@@ -130,7 +185,10 @@ def compare(base: Sequence[Prediction], tuned: Sequence[Prediction], *, seed: in
 
     Returns:
         `gained`, `lost` (question ids), `difference` in accuracy, `interval` (95 % percentile bootstrap over groups),
-        `p_value` (exact McNemar), `majority_baseline`, `verdict` and `reason`.
+        `p_value` (exact McNemar), `discordance` (share of questions that only one got right) and `smallest_detectable`
+        (the difference that so many questions show with 80 % power at that discordance; `None` where there is none),
+        `single_order` (`difference` of the mean over orders, its bootstrap `interval` and the `p_value` of flipping the
+        signs of whole groups), `majority_baseline`, `verdict` and `reason`.
 
     Raises:
         ValueError: when the two were not asked the same.
@@ -142,40 +200,32 @@ def compare(base: Sequence[Prediction], tuned: Sequence[Prediction], *, seed: in
     change = {question: (after[question] == gold[question]) - (before[question] == gold[question]) for question in gold}
     gained = sorted(question for question, step in change.items() if step > 0)
     lost = sorted(question for question, step in change.items() if step < 0)
-    groups = {prediction.id: prediction.group for prediction in base}
-    low, high = cluster_interval([change[question] for question in gold], [groups[question] for question in gold], seed)
+    groups = list(question_groups(base).values())
+    low, high = cluster_interval([change[question] for question in gold], groups, seed)
+    discordance = (len(gained) + len(lost)) / len(gold)
     result = {
         "gained": gained,
         "lost": lost,
         "difference": sum(change.values()) / len(change),
         "interval": [low, high],
         "p_value": mcnemar(len(gained), len(lost)),
+        "discordance": discordance,
+        "smallest_detectable": smallest_detectable(len(gold), discordance),
+        "single_order": _compare_orders(base, tuned, groups, seed),
         "majority_baseline": max(Counter(p.gold for p in base if p.order == base[0].order).values()) / len(gold),
     }
     verdict, reason = judge(low, high, result["p_value"], describe_model(base), describe_model(tuned))
     return {**result, "verdict": verdict, "reason": reason}
 
 
-def mcnemar(gained: int, lost: int) -> float:
-    """Two-sided exact McNemar p-value from the numbers of questions that only one of two models got right."""
-    return 1.0 if gained + lost == 0 else float(binomtest(gained, gained + lost, 0.5).pvalue)
-
-
-def cluster_interval(differences: Sequence[float], clusters: Sequence[str], seed: int) -> tuple[float, float]:
-    """95 % percentile interval of the mean difference when whole clusters are drawn with replacement.
-
-    Args:
-        differences: one number per question.
-        clusters: the cluster of each; questions of one cluster are drawn together.
-        seed: seed of the draws.
-    """
-    names = sorted(set(clusters))
-    sums = np.array([sum(d for d, c in zip(differences, clusters, strict=True) if c == name) for name in names], float)
-    sizes = np.array([clusters.count(name) for name in names], float)
-    drawn = np.random.default_rng(seed).integers(len(names), size=(_BOOTSTRAP_DRAWS, len(names)))
-    means = sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)
-    low, high = np.quantile(means, [0.025, 0.975])
-    return float(low), float(high)
+def _compare_orders(base: Sequence[Prediction], tuned: Sequence[Prediction], groups: Sequence[str], seed: int) -> dict[str, Any]:
+    before, after = question_scores(base), question_scores(tuned)
+    steps = [after[question] - before[question] for question in before]
+    return {
+        "difference": float(np.mean(steps)),
+        "interval": list(cluster_interval(steps, groups, seed)),
+        "p_value": sign_flip(steps, groups, seed),
+    }
 
 
 def judge(low: float, high: float, p_value: float, base: dict[str, Any], tuned: dict[str, Any]) -> tuple[Verdict, str]:

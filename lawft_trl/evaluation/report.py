@@ -18,6 +18,7 @@ def render_report(metrics: Mapping[str, Any]) -> str:
     """
     base, tuned, paired = metrics["base"], metrics["tuned"], metrics["comparison"]
     low, high = paired["interval"]
+    orders = paired["single_order"]
     lines = [f"# Evaluation of {metrics['run']}", ""]
     lines += [f"> **{text}**" for text in metrics["warnings"]] + ([""] if metrics["warnings"] else [])
     lines += [
@@ -27,19 +28,35 @@ def render_report(metrics: Mapping[str, Any]) -> str:
         f"(bootstrap over {metrics['groups']} statute groups); gained {len(paired['gained'])}, lost "
         f"{len(paired['lost'])} of {tuned['questions']} questions, exact McNemar p = {paired['p_value']:.2g}.",
         "",
+        f"In a single order, tuned - base: {_points(orders['difference'])}, 95 % interval {_points(orders['interval'][0])} to "
+        f"{_points(orders['interval'][1])} (the same bootstrap); p = {orders['p_value']:.2g} (signs of whole groups flipped).",
+        "",
+        _detectable(paired, tuned["questions"]),
+        "",
         "| | base | tuned |",
         "|---|---|---|",
         f"| accuracy over questions | {_share(base['accuracy'])} ({base['correct']}/{base['questions']}) "
         f"| {_share(tuned['accuracy'])} ({tuned['correct']}/{tuned['questions']}) |",
         f"| 95 % Wilson interval | {_interval(base)} | {_interval(tuned)} |",
         f"| accuracy in a single order | {_share(base['single_order_accuracy'])} | {_share(tuned['single_order_accuracy'])} |",
-        f"| letters chosen, a / b / c / d | {_letters(base)} | {_letters(tuned)} |",
+        f"| its 95 % interval, bootstrap over groups | {_interval(base, 'single_order_interval')} | {_interval(tuned, 'single_order_interval')} |",
+        f"| balanced over the gold letters | {_share(base['balanced_accuracy'])} | {_share(tuned['balanced_accuracy'])} |",
+        f"| macro-F1 of the letters | {_share(base['macro_f1'])} | {_share(tuned['macro_f1'])} |",
+        f"| right in every order | {_share(base['all_orders_correct'])} | {_share(tuned['all_orders_correct'])} |",
+        f"| letters chosen, a / b / c / d | {_counts(base['letters'])} | {_counts(tuned['letters'])} |",
         f"| RStd, 0 = no preference for a letter | {base['rstd']:.1f} | {tuned['rstd']:.1f} |",
         f"| same choice in every order | {_share(base['consistency'])} | {_share(tuned['consistency'])} |",
         f"| probability on any letter | {base['label_mass']:.3f} | {tuned['label_mass']:.3f} |",
         "",
         f"Baselines: guessing 25.0 %, always the most frequent gold letter {_share(paired['majority_baseline'])} "
         "(in the questions' own order).",
+        "",
+        *_known_issues(base, tuned),
+        "Letters chosen, a / b / c / d, by gold letter (prompts; a question counts once for each order):",
+        "",
+        "| gold | base | tuned |",
+        "|---|---|---|",
+        *(f"| {gold} | {_counts(base['confusion'][gold])} | {_counts(tuned['confusion'][gold])} |" for gold in base["confusion"]),
         "",
         "## How it was asked",
         "",
@@ -67,9 +84,28 @@ def _share(value: float) -> str:
     return f"{100 * value:.1f} %"
 
 
-def _interval(model: Mapping[str, Any]) -> str:
-    return " to ".join(_share(value) for value in model["interval"])
+def _interval(model: Mapping[str, Any], key: str = "interval") -> str:
+    return " to ".join(_share(value) for value in model[key])
 
 
-def _letters(model: Mapping[str, Any]) -> str:
-    return " / ".join(str(count) for count in model["letters"].values())
+def _counts(letters: Mapping[str, int]) -> str:
+    return " / ".join(str(count) for count in letters.values())
+
+
+def _detectable(paired: Mapping[str, Any], questions: int) -> str:
+    """What a set of this size could have shown at all."""
+    changed = f"{questions} questions of which {_share(paired['discordance'])} changed"
+    if paired["smallest_detectable"] is None:
+        return f"With {changed}, no difference could be found in 4 of 5 tries (exact McNemar): do not read \"no evidence\" as \"equal\"."
+    found = f"{100 * paired['smallest_detectable']:.1f} points"
+    return f"With {changed}, the smallest difference that is found in 4 of 5 tries is {found} (exact McNemar)."
+
+
+def _known_issues(base: Mapping[str, Any], tuned: Mapping[str, Any]) -> list[str]:
+    """A line on the questions whose gold answer stands; nothing where none is in doubt."""
+    sound = [model["without_known_issues"] for model in (base, tuned)]
+    if None in sound:
+        return []
+    shown = [f"{_share(model['accuracy'])} ({model['correct']}/{model['questions']})" for model in sound]
+    doubtful = base["questions"] - sound[0]["questions"]
+    return [f"Without the {doubtful} whose gold answer its authors doubt: base {shown[0]}, tuned {shown[1]}.", ""]
