@@ -38,8 +38,8 @@ from lawft_trl.doctor.personal import find_personal, mask_personal
 from lawft_trl.doctor.prompt_checks import claim_findings, form_findings, frame_of, passage_findings, priming_findings
 from lawft_trl.doctor.templates import distinct_ngrams, mask_template, reasoning_length
 from lawft_trl.doctor.text_checks import character_findings, long_output_findings, markup_findings, personal_findings
-from lawft_trl.doctor.training_cost import read_training_price
 from lawft_trl.errors import InputError
+from lawft_trl.prices import read_prices
 from lawft_trl.text_files import read_text
 
 
@@ -510,7 +510,7 @@ def test_prices_are_dated_and_whole(tmp_path):
     path = tmp_path / "prices.yaml"
     path.write_text("date: soon\nmodels: {m: {training: -1}}\n", encoding="utf-8")
     with pytest.raises(InputError) as caught:
-        read_training_price(path, "m")
+        read_prices(path, "m", ("training",))
     assert all(word in str(caught.value) for word in ("3 error(s)", "`date`", "`currency`", "`models.m.training`"))
 
 

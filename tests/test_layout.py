@@ -19,6 +19,7 @@ PARTS = {
     "lawft_trl": "ground",
     "lawft_trl.errors": "ground",
     "lawft_trl.folders": "ground",
+    "lawft_trl.prices": "ground",
     "lawft_trl.quiet": "ground",
     "lawft_trl.text_files": "ground",
     "lawft_trl.library_fields": "recipe",

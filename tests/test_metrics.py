@@ -2,10 +2,12 @@
 
 import itertools
 import math
+import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from conftest import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,8 +18,8 @@ from lawft_trl.evaluation.paired import cluster_interval, holm, mcnemar, sign_fl
 from lawft_trl.evaluation.predict import Asked, _prediction
 from lawft_trl.evaluation.report import render_report
 
-DRAWS = 10_000
-SETS = 2_000
+sys.path.insert(0, str(ROOT / "scripts"))
+from simulate_statistics import bootstrap_bounds, by_cluster, flip_p_values, simulated
 
 
 def predictions(gold_contents, chooser, groups=None):
@@ -223,33 +225,6 @@ def test_holm_rejects_what_stepping_down_rejects(p_values):
     assert {place for place, p in enumerate(holm(p_values)) if p < 0.05} == rejected
 
 
-def simulated(rng, groups, *, gain=0.0, changed=0.25, alike=0.0, sizes=(1,)):
-    """Differences (questions, SETS) of paired answers, and the cluster of each question.
-
-    A question changes with probability `changed`, to the better by `gain` more often than to the worse; with
-    probability `alike` it does as the first of its cluster does.
-    """
-    clusters = np.repeat(np.arange(groups), np.resize(sizes, groups))
-    shape = (len(clusters), SETS)
-    own = rng.choice([1, -1, 0], size=shape, p=[(changed + gain) / 2, (changed - gain) / 2, 1 - changed])
-    first = own[np.searchsorted(clusters, clusters)]
-    return np.where(rng.random(shape) < alike, first, own).astype(float), clusters
-
-
-def by_cluster(values, clusters):
-    return np.add.reduceat(values, np.searchsorted(clusters, np.unique(clusters)), axis=0)
-
-
-def bootstrap_bounds(values, clusters, seed):
-    """`cluster_interval` of every column, from the same draws for all."""
-    sums, sizes = by_cluster(values, clusters), np.bincount(clusters)
-    drawn = np.random.default_rng(seed).integers(len(sizes), size=(DRAWS, len(sizes)))
-    times = np.zeros((DRAWS, len(sizes)))
-    np.add.at(times, (np.arange(DRAWS)[:, None], drawn), 1)
-    means = (times @ sums) / (times @ sizes)[:, None]
-    return np.quantile(means, [0.025, 0.975], axis=0)
-
-
 @pytest.mark.parametrize(
     ("groups", "sizes", "alike", "lowest", "highest"),
     [
@@ -275,12 +250,6 @@ def test_single_questions_would_make_the_interval_too_narrow():
     low, high = bootstrap_bounds(values, np.arange(len(clusters)), seed=0)
     coverage = np.mean((low <= 0.1) & (high >= 0.1))
     assert coverage < 0.91
-
-
-def flip_p_values(sums):
-    """`sign_flip` of every column, from the same 10,000 flips for all."""
-    signs = np.random.default_rng(0).choice([-1.0, 1.0], size=(DRAWS, len(sums)))
-    return (1 + (np.abs(signs @ sums) >= np.abs(sums.sum(axis=0)) - 1e-9).sum(axis=0)) / (DRAWS + 1)
 
 
 def test_false_positives_of_the_sign_flip_are_about_five_percent():

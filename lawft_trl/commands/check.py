@@ -106,7 +106,7 @@ def _check_recipe(options: argparse.Namespace) -> None:
     findings = with_strictness(examine_recipe(recipe, rows, against, max_output=options.max_output), strict=options.strict)
     record = {"recipe": str(recipe.path), "findings": _finding_records(findings)}
     try:
-        checked = check_recipe(recipe)
+        checked = check_recipe(recipe, rows)
     except InputError as error:
         # What stops the training may follow from what the rows are: both are shown.
         _write_json(options, [record | {"refused": str(error)}])
@@ -141,7 +141,7 @@ def _tokens(options: argparse.Namespace, reports: "Sequence[Report]") -> "Mappin
     import statistics
 
     from lawft_trl.data.chat import load_tokenizer
-    from lawft_trl.doctor.training_cost import count_tokens
+    from lawft_trl.doctor.token_counts import count_tokens
 
     tokenizer = load_tokenizer(options.tokenizer)
     counted = {}
@@ -163,9 +163,10 @@ def _tokens(options: argparse.Namespace, reports: "Sequence[Report]") -> "Mappin
 def _cost(options: argparse.Namespace, model: str, tokens: int, epochs: float) -> str | None:
     if not options.prices:
         return None
-    from lawft_trl.doctor.training_cost import read_training_price
+    from lawft_trl.prices import read_prices
 
-    return read_training_price(options.prices, model).of(round(tokens * epochs))
+    prices = read_prices(options.prices, model, ("training",))
+    return f"{prices.of(training=round(tokens * epochs)):,.2f} {prices.currency} (prices of {prices.date})"
 
 
 def _summary(report: "Report", tokens: dict[str, Any] | None) -> list[str]:

@@ -59,7 +59,7 @@ def _lawqa(options: argparse.Namespace) -> None:
     from lawft_trl.data.lawqa_download import download_lawqa
 
     file = find_lawqa(options.folder or download_lawqa())
-    questions = read_lawqa(file)
+    questions = _reasoned(read_lawqa(file), file, options)
     folder = file.resolve().parent
     licence = next((path for path in (folder / "LICENSE.md", folder.parent / "LICENSE.md") if path.is_file()), None)
     _build(
@@ -74,7 +74,7 @@ def _sample(options: argparse.Namespace) -> None:
     from lawft_trl.data.build import Source
     from lawft_trl.data.questions import read_questions
 
-    _build(read_questions(SAMPLE), Source(dataset="sample", file=SAMPLE, attribution=_SAMPLE_ATTRIBUTION), options, corpus=options.statutes)
+    _build(_reasoned(read_questions(SAMPLE), SAMPLE, options), Source(dataset="sample", file=SAMPLE, attribution=_SAMPLE_ATTRIBUTION), options, corpus=options.statutes)
 
 
 def _questions(options: argparse.Namespace) -> None:
@@ -82,7 +82,7 @@ def _questions(options: argparse.Namespace) -> None:
     from lawft_trl.data.questions import read_questions
 
     source = Source(dataset=options.file.stem, file=options.file, attribution=f"From {options.file.name}.")
-    _build(read_questions(options.file), source, options, corpus=options.statutes)
+    _build(_reasoned(read_questions(options.file), options.file, options), source, options, corpus=options.statutes)
 
 
 def _derive(options: argparse.Namespace) -> None:
@@ -98,6 +98,17 @@ def _derive(options: argparse.Namespace) -> None:
     _build(questions, source, options, corpus=options.statutes, hidden=excluded)
 
 
+def _reasoned(questions: list[Any], file: Path, options: argparse.Namespace) -> list[Any]:
+    """The questions with the reasons of `--reasons`, every reason checked. Derived questions have theirs by rule."""
+    from lawft_trl.data.questions import read_questions, with_reasons
+    from lawft_trl.reasons.verify import refuse_bad_reasons
+
+    if options.reasons:
+        questions = with_reasons(questions, read_questions(options.reasons), options.reasons)
+    refuse_bad_reasons(questions, str(options.reasons or file))
+    return questions
+
+
 def _out(options: argparse.Namespace, dataset: str) -> Path:
     return options.out or Path("data") / (dataset + (f"_{options.folds}_folds" if options.folds else ""))
 
@@ -106,13 +117,6 @@ def _build(
     questions: Any, source: Any, options: argparse.Namespace, *, corpus: Path | None, hidden: frozenset[str] = frozenset()
 ) -> None:
     from lawft_trl.data.build import PATTERNS, Retrieval, build_rows, parse_mix
-    from lawft_trl.data.questions import read_questions, with_reasons
-    from lawft_trl.reasons.verify import refuse_bad_reasons
-
-    if source.dataset != "derived":  # those are made by rule, and the tests hold the rules to the same checks
-        if options.reasons:
-            questions = with_reasons(questions, read_questions(options.reasons), options.reasons)
-        refuse_bad_reasons(questions, str(options.reasons or source.file))
     for name, least in (("top_k", 1), ("folds", 0)):
         if getattr(options, name) < least:
             raise InputError(f"--{name.replace('_', '-')} {getattr(options, name)}: expected at least {least}")

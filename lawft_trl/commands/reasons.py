@@ -48,8 +48,8 @@ def _run(options: argparse.Namespace) -> None:
     if options.verify:
         _verify(options.file)
         return
+    from lawft_trl.prices import read_prices
     from lawft_trl.reasons.collect import collect_reasons, summary_file
-    from lawft_trl.reasons.prices import read_price
     from lawft_trl.reasons.teacher import Asking
 
     _require_usable(options)
@@ -60,7 +60,7 @@ def _run(options: argparse.Namespace) -> None:
         model=options.model,
         parameters={name: value for name, value in parameters.items() if value is not None},
         samples=options.samples,
-        price=read_price(options.prices, options.model) if options.prices else None,
+        price=read_prices(options.prices, options.model, ("input", "output")) if options.prices else None,
         max_tokens=options.max_tokens,
         max_cost=options.max_cost,
     )

@@ -112,7 +112,7 @@ def _counts(outcome: Outcome, asking: Asking) -> dict[str, Any]:
         "sample_of": outcome.sample_of,
         "tokens": {"prompt": outcome.prompt_tokens, "completion": outcome.completion_tokens},
         "cost": price and {
-            "amount": round(price.of(outcome.prompt_tokens, outcome.completion_tokens), 6),
+            "amount": round(price.of(input=outcome.prompt_tokens, output=outcome.completion_tokens), 6),
             "currency": price.currency,
             "prices_of": price.date,
         },

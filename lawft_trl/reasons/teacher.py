@@ -10,8 +10,8 @@ from tqdm.auto import tqdm
 from lawft_trl.data.prompts import build_messages
 from lawft_trl.data.questions import Question
 from lawft_trl.errors import InputError
+from lawft_trl.prices import Prices
 from lawft_trl.reasons.cache import Request, Response, ResponseCache
-from lawft_trl.reasons.prices import Price
 from lawft_trl.reasons.verify import AcceptedReasons, parse_reasons, reasons_problems
 
 _FORM = """【理由の書き方】
@@ -54,7 +54,7 @@ class Asking:
     model: str
     parameters: Mapping[str, Any]
     samples: int = 4
-    price: Price | None = None
+    price: Prices | None = None
     max_tokens: int | None = None
     max_cost: float | None = None
 
@@ -211,14 +211,14 @@ def _limit_reached(outcome: Outcome, asking: Asking) -> str:
     tokens = outcome.prompt_tokens + outcome.completion_tokens
     if asking.max_tokens is not None and tokens >= asking.max_tokens:
         return f"--max-tokens {asking.max_tokens}"
-    if asking.max_cost is not None and asking.price.of(outcome.prompt_tokens, outcome.completion_tokens) >= asking.max_cost:
+    if asking.max_cost is not None and asking.price.of(input=outcome.prompt_tokens, output=outcome.completion_tokens) >= asking.max_cost:
         return f"--max-cost {asking.max_cost}"
     return ""
 
 
-def _spent(outcome: Outcome, price: Price | None) -> str:
+def _spent(outcome: Outcome, price: Prices | None) -> str:
     """Tokens and, where prices are known, money of this run."""
     text = f"{outcome.prompt_tokens:,} + {outcome.completion_tokens:,} tokens"
     if price is None:
         return text
-    return text + f", {price.of(outcome.prompt_tokens, outcome.completion_tokens):.4f} {price.currency}"
+    return text + f", {price.of(input=outcome.prompt_tokens, output=outcome.completion_tokens):.4f} {price.currency}"

@@ -23,7 +23,6 @@ from lawft_trl.recipe_views import changed_from_defaults
 from lawft_trl.training.preflight import (
     data_files,
     encode_role,
-    read_roles,
     recipe_tokenizer,
     refuse_overlap,
     require_scorable,
@@ -47,13 +46,12 @@ class Checked:
     tokenizer: object
 
 
-def check_recipe(recipe: Recipe) -> Checked:
-    """Reads, encodes and proves all rows of a recipe without loading its model.
+def check_recipe(recipe: Recipe, rows: dict[str, list[Row]]) -> Checked:
+    """Encodes and proves all rows of a recipe, as `read_roles` has read them, without loading its model.
 
     Raises:
         InputError: as training would.
     """
-    rows = read_roles(recipe)
     refuse_unfit(rows["train"], str(recipe.path))
     overlap = refuse_overlap(recipe, rows)
     tokenizer = recipe_tokenizer(recipe)
