@@ -5,28 +5,29 @@ import os
 import sys
 
 from lawft_trl import __version__
-from lawft_trl.commands import check, data, eval, recipe, statutes
+from lawft_trl.commands import check, compare, cv, data, eval, harness, ladder, log, recipe, rescore, statutes
 from lawft_trl.errors import InputError
 from lawft_trl.quiet import quiet_libraries
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs one verb; returns the exit code: 0, or 2 for input that cannot be used."""
+    """Runs one verb; returns the exit code: the verb's own (0 where it gives none), or 2 for input that cannot be used."""
     options = _parser().parse_args(arguments)
     quiet_libraries()
+    code = 0
     try:
-        options.run(options)
+        code = options.run(options) or 0
         sys.stdout.flush()
     except BrokenPipeError:  # `lawft … | head`: the reader has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return code
     except InputError as error:
         print(error, file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("stopped; nothing half-written was left", file=sys.stderr)
         return 130
-    return 0
+    return code
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -37,7 +38,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"lawft-trl {__version__}")
     verbs = parser.add_subparsers(required=True, metavar="VERB")
-    for verb in (data, statutes, recipe, check, eval):
+    for verb in (data, statutes, recipe, check, eval, cv, ladder, compare, rescore, log, harness):
         verb.add(verbs)
     return parser
 

@@ -13,6 +13,9 @@ from lawft_trl.recipe_sections import SECTIONS, section_fields
 _TEXT_LISTS = ("data.train", "monitor.tags")
 _POSITIVE = (
     "evaluation.batch_size",
+    "evaluation.max_new_tokens",
+    "evaluation.samples",
+    "evaluation.early_stopping_patience",
     "training.per_device_train_batch_size",
     "training.per_device_eval_batch_size",
     "training.gradient_accumulation_steps",
@@ -28,6 +31,14 @@ _OWNED = {
     "trust_remote_code": "set model.trust_remote_code",
     "do_predict": "use lawft eval",
 }
+
+
+# What an evaluation during training yields besides `eval_loss`: TRL's figures, and those of training/dev_letters.py.
+_LOSS_METRICS = ("loss", "mean_token_accuracy", "entropy", "aux_loss")
+_LETTER_METRICS = tuple(
+    f"letter_{name}"
+    for name in ("accuracy", "single_order_accuracy", "gold_logprob", "mass", "entropy", "share_a", "share_b", "share_c", "share_d", "alarm")
+)
 
 
 def is_section(section: str, where: str, problems: list[str]) -> bool:
@@ -145,8 +156,16 @@ def contradictions(values: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, s
         faults.append(("quantization", "neither load_in_4bit nor load_in_8bit is true; set one, or remove the section"))
     if quantization.get("load_in_4bit") and "bnb_4bit_compute_dtype" not in quantization:
         faults.append(("quantization.bnb_4bit_compute_dtype", "missing; 4-bit would compute in float32: set bfloat16"))
+    if values["pattern"]["answer"] == "cot" and values["evaluation"]["scorer"] == "letters":
+        faults.append(("evaluation.scorer", "letters reads direct answers only; set generate, or leave it out"))
+    if values["evaluation"]["orders"] not in (1, 4):
+        faults.append(("evaluation.orders", f"expected 1 or 4, found {shown(values['evaluation']['orders'])}"))
+    temperature = values["evaluation"]["temperature"]
+    if isinstance(temperature, (int, float)) and temperature <= 0:
+        faults.append(("evaluation.temperature", "expected above 0; greedy answers are samples: 1"))
     if training.get("eval_strategy", "no") != "no" and not data.get("dev"):
         faults.append(("training.eval_strategy", "needs rows to evaluate on: set data.dev, or eval_strategy: no"))
+    faults += _choice_faults(values)
     faults += [(f"training.{key}", f"not set here: {instead}") for key, instead in _OWNED.items() if key in training]
     for key in _POSITIVE:
         section, _, name = key.partition(".")
@@ -155,6 +174,40 @@ def contradictions(values: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, s
             faults.append((key, f"expected at least 1, found {value}"))
     if not Path(str(training["output_dir"])).name:
         faults.append(("training.output_dir", "expected the name of a new folder, e.g. runs/mine"))
+    return faults
+
+
+def _choice_faults(values: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """Faults in what chooses a checkpoint or stops early: it needs evaluations, a metric they yield, and saved states."""
+    training, evaluation = values["training"], values["evaluation"]
+    evaluated, saved = training.get("eval_strategy", "no"), training.get("save_strategy", "steps")
+    metric, patience = training.get("metric_for_best_model"), evaluation["early_stopping_patience"]
+    faults = []
+    if patience is not None and evaluated == "no":
+        faults.append(("evaluation.early_stopping_patience", "counts evaluations: set training.eval_strategy: epoch (or steps)"))
+    if patience is not None and metric is None:
+        faults.append(("evaluation.early_stopping_patience", "needs training.metric_for_best_model, e.g. eval_letter_accuracy or eval_loss"))
+    name = str(metric).removeprefix("eval_")
+    if metric is not None and name not in (*_LOSS_METRICS, *_LETTER_METRICS):
+        known = (*_LOSS_METRICS, *_LETTER_METRICS)
+        hint = _nearest(name, known) or f"; there are {', '.join(f'eval_{each}' for each in known)}"
+        faults.append(("training.metric_for_best_model", f"no evaluation during training yields {metric}{hint}"))
+    if name in _LETTER_METRICS and values["pattern"]["answer"] == "cot":
+        faults.append(("training.metric_for_best_model", f"{metric} is of direct answers, and pattern.answer is cot: set eval_loss"))
+    elif name in _LETTER_METRICS and not evaluation["dev_letters"]:
+        faults.append(("training.metric_for_best_model", f"{metric} needs evaluation.dev_letters: true"))
+    if not training.get("load_best_model_at_end"):
+        return faults
+    if evaluated == "no":
+        faults.append(("training.load_best_model_at_end", "the best is found by evaluations: set training.eval_strategy: epoch (or steps)"))
+    elif saved not in (evaluated, "best"):
+        text = f"the best must have been saved: set training.save_strategy: {evaluated}, as eval_strategy is (now {saved})"
+        faults.append(("training.load_best_model_at_end", text))
+    elif evaluated == saved == "steps":
+        every = training.get("eval_steps") or training.get("logging_steps", 10), training.get("save_steps", 500)
+        if every[0] != every[1]:
+            text = f"the best must have been saved: set training.save_steps: {every[0]}, as often as is evaluated (now {every[1]})"
+            faults.append(("training.load_best_model_at_end", text))
     return faults
 
 

@@ -52,13 +52,16 @@ class DataSection:
     train: str | list[str]
     """Rows to train on; a pattern may match several files."""
     dev: str | None = None
-    """Rows for the loss during training (`training.eval_strategy`)."""
+    """Rows for the loss during training (`training.eval_strategy`), and for the letters scored beside it."""
     test: str | None = None
     """Held-out rows of `lawft eval`; training refuses rows that are in it."""
     overlong: Literal["error", "trim_statutes"] = "error"
     """Rows longer than `training.max_length`: refuse them, or leave out statute passages from the last one."""
     allow_overlap: bool = False
     """Train although rows are in the test file. Every report of the run then says so."""
+    shared_prefix: bool | None = None
+    """Read what the permuted copies of a question begin with once, with the same loss (docs/shared_prefix.md). null: where it
+    reads at least 1.2 times fewer tokens; true: it must; false: never."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,12 +80,25 @@ class MonitorSection:
 class EvaluationSection:
     """How `lawft eval` scores the base model and the tuned one."""
 
-    scorer: Literal["letters"] = "letters"
-    """`letters`: log-probability of the four letters, averaged by content over four orders of the choices."""
+    scorer: Literal["letters", "generate"] | None = None
+    """`letters`: log-probability of the four letters, averaged by content over four orders of the choices; `generate`: the
+    answer is written and parsed. null: letters for direct answers, generate for reasoned ones."""
+    orders: int = 4
+    """In how many orders of its choices a question is asked: 4, or 1, which is quicker and lets a preference for letters count."""
     batch_size: int = 8
     """Prompts per forward pass."""
     seed: int = 0
-    """Seed of the bootstrap."""
+    """Seed of the bootstrap, and of the sampling of several answers."""
+    max_new_tokens: int | None = None
+    """The longest answer that is generated; null: 16 tokens for direct answers, 1024 for reasoned ones."""
+    samples: int = 1
+    """Answers generated per prompt. 1: greedy; more: sampled, and the letter that most of them give counts."""
+    temperature: float = 0.7
+    """Of the sampling, where `samples` is above 1."""
+    dev_letters: bool = True
+    """Score the letters of the dev questions whenever the trainer evaluates (`training.eval_strategy`)."""
+    early_stopping_patience: int | None = None
+    """Stop after so many evaluations without a better `training.metric_for_best_model`; null: never."""
 
 
 OWN_SECTIONS = {

@@ -11,6 +11,7 @@ import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -85,13 +86,15 @@ def begin(target: Path, recipe: Recipe, record: Mapping[str, Any]) -> None:
         shutil.rmtree(work)
     work.mkdir(parents=True)
     write_text(work / "recipe.yaml", resolved_yaml(recipe))
-    write_json(work / "run.json", {**record, "status": "unfinished"})
+    write_json(work / "run.json", {"started": now(), **record, "status": "unfinished"})
 
 
 def finish(work: Path, target: Path, results: Mapping[str, Any]) -> None:
     """Completes `run.json` and gives the run its name."""
     record = json.loads((work / "run.json").read_text(encoding="utf-8"))
-    write_json(work / "run.json", {**record, **results, "status": "finished"})
+    write_json(work / "run.json", {**record, **results, "status": "finished", "finished": now()})
+    if (target / "experiment.md").is_file():  # it holds what the person wrote about the run that is replaced
+        shutil.copyfile(target / "experiment.md", work / "experiment.md")
     put_in_place(work, target)
 
 
@@ -121,6 +124,11 @@ def last_checkpoint(work: Path) -> Path | None:
     """The newest checkpoint of an unfinished run that was written whole."""
     whole = [path for path in work.glob("checkpoint-*") if (path / "trainer_state.json").is_file()]
     return max(whole, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
+
+
+def now() -> str:
+    """Date and time with their zone, as ISO 8601."""
+    return datetime.now().astimezone().isoformat(timespec="seconds")
 
 
 def environment() -> dict[str, Any]:

@@ -20,6 +20,7 @@ from lawft_trl.training.preflight import (
     REHEARSED_QUESTIONS,
     data_files,
     encode_role,
+    keep_quantized_weights,
     read_roles,
     recipe_tokenizer,
     refuse_overlap,
@@ -56,7 +57,10 @@ def main(recipe: Recipe, *, resume: bool = False, force: bool = False, rehearsal
 
     from lawft_trl import run_dir
     from lawft_trl.data.chat import end_of_turn, prompt_fingerprint
+    from lawft_trl.experiment_log import write_experiment
+    from lawft_trl.training.dev_letters import ask_dev_questions, watch_dev_letters
     from lawft_trl.training.records import summary_line, write_training_records
+    from lawft_trl.training.shared_prefix import share_prefixes
     from lawft_trl.training.supervision import prove_trainer
 
     training = recipe.values["training"]
@@ -68,6 +72,7 @@ def main(recipe: Recipe, *, resume: bool = False, force: bool = False, rehearsal
     tokenizer, kwargs = recipe_tokenizer(recipe), recipe.pattern.chat_template_kwargs
     encoded, encoded_dev = (encode_role(recipe, rows[role], tokenizer) for role in ("train", "dev"))
     require_scorable(recipe, rows["test"], tokenizer)
+    asked_dev = ask_dev_questions(recipe, rows["dev"], tokenizer)
 
     # Run folder: refuse a taken one before a model is loaded
     target = Path(training["output_dir"])
@@ -88,6 +93,10 @@ def main(recipe: Recipe, *, resume: bool = False, force: bool = False, rehearsal
         peft_config=LoraConfig(**{"task_type": "CAUSAL_LM", **recipe.values["lora"]}),
     )
     prove_trainer(trainer, encoded)
+    if "quantization" in recipe.values:
+        keep_quantized_weights(trainer.model)
+    shared = share_prefixes(trainer, encoded, recipe.data.shared_prefix)
+    watch_dev_letters(trainer, recipe, asked_dev)
 
     # Train, save, give the run its name; rank 0 alone writes
     record = {
@@ -97,10 +106,12 @@ def main(recipe: Recipe, *, resume: bool = False, force: bool = False, rehearsal
         "overlap": overlap,
         "rehearsal": rehearsal,
         "rows_with_trimmed_statutes": sum(item.dropped_statutes > 0 for item in encoded),
+        "shared_prefix": shared.record,
     }
     state.wait_for_everyone()
     if state.is_main_process and not resume:
         run_dir.begin(target, recipe, record)
+    state.print(shared)
     started = time.monotonic()
     checkpoint = run_dir.last_checkpoint(work) if resume else None
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -113,6 +124,7 @@ def main(recipe: Recipe, *, resume: bool = False, force: bool = False, rehearsal
 
             wandb.finish()
         run_dir.finish(work, target, results)
+        write_experiment(target)
         print(f"\n{summary_line(results)}\nAdapter: {target}" + ("" if rehearsal else f"\nNext:    lawft eval {target}"))
     state.wait_for_everyone()
 
@@ -132,12 +144,12 @@ def run_from_command_line() -> int:
     arguments = parse_arguments()
     quiet_libraries()
     try:
-        final = REHEARSAL if arguments.rehearse else {}
-        if arguments.rehearse:
-            final = {**final, "training.output_dir": f"runs/rehearsal/{arguments.recipe.stem}"}
+        final, force = REHEARSAL if arguments.rehearse else {}, arguments.force
+        if arguments.rehearse and not any(override.startswith("training.output_dir=") for override in arguments.overrides):
+            final, force = {**final, "training.output_dir": f"runs/rehearsal/{arguments.recipe.stem}"}, True
         recipe = load_recipe(arguments.recipe, arguments.overrides, final)
-        main(recipe, resume=arguments.resume, force=arguments.force or arguments.rehearse, rehearsal=arguments.rehearse)
-        if arguments.rehearse and recipe.data.test and recipe.pattern.answer != "cot" and os.environ.get("RANK", "0") == "0":
+        main(recipe, resume=arguments.resume, force=force, rehearsal=arguments.rehearse)
+        if arguments.rehearse and recipe.data.test and os.environ.get("RANK", "0") == "0":
             from lawft_trl.evaluation.evaluate import evaluate_run
 
             metrics = evaluate_run(Path(recipe.values["training"]["output_dir"]), limit=REHEARSED_QUESTIONS)

@@ -21,7 +21,8 @@ from lawft_trl.data.chat import load_tokenizer, prompt_text
 from lawft_trl.data.prompts import build_messages
 from lawft_trl.data.questions import LETTERS
 from lawft_trl.data.rows import read_rows, row_question
-from lawft_trl.evaluation.predict import ask_in_four_orders, score_letters, unique_questions
+from lawft_trl.evaluation.asking import ask, unique_questions
+from lawft_trl.evaluation.letters import score_letters
 from lawft_trl.quiet import quiet_libraries
 
 _KWARGS = {"enable_thinking": False}
@@ -41,7 +42,7 @@ def main() -> int:
     quiet_libraries()
     tokenizer = load_tokenizer(options.tokenizer, template=options.chat_template)
     rows = unique_questions(read_rows(options.rows))[: options.n]
-    asked = ask_in_four_orders(rows, tokenizer, _KWARGS)
+    asked = ask(rows, tokenizer, _KWARGS)
     model = _random_model(tokenizer, options.hidden, options.layers).to(options.device)
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
 

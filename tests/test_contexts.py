@@ -16,7 +16,7 @@ from lawft_trl.data.quality import find_overlaps
 from lawft_trl.data.questions import LETTERS, ORDERS
 from lawft_trl.data.rows import question_to_record, read_rows, row_question, with_fewer_statutes
 from lawft_trl.errors import InputError
-from lawft_trl.evaluation.predict import unique_questions
+from lawft_trl.evaluation.asking import unique_questions
 from lawft_trl.reasons.held_out import known_splits
 from lawft_trl.statutes.passages import Passage
 from lawft_trl.statutes.search import Hit

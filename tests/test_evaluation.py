@@ -11,10 +11,10 @@ from conftest import CPU, NF4, QUICKSTART, ROOT, adapter, rows_file, run_lawft, 
 def test_eval_asks_what_was_trained_and_writes_a_report(trained, sample_data):
     result = run_lawft("eval", trained, check=True)
     out = trained / "eval" / rows_file(sample_data, "test").stem
-    assert {path.name for path in out.iterdir()} == {"metrics.json", "predictions.jsonl", "report.md"}
+    assert {path.name for path in out.iterdir()} == {"metrics.json", "predictions.jsonl", "questions.jsonl", "report.md", "report.html"}
     metrics = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
     test = rows_file(sample_data, "test").read_text(encoding="utf-8").splitlines()
-    assert metrics["tuned"]["questions"] == len(test) >= 100
+    assert metrics["models"]["tuned"]["questions"] == len(test) >= 100
     lines = [json.loads(line) for line in (out / "predictions.jsonl").read_text(encoding="utf-8").splitlines()]
     assert len(lines) == 2 * 4 * len(test)
     assert {line["model"] for line in lines} == {"base", "tuned"}
@@ -65,11 +65,11 @@ def test_a_qlora_run_is_evaluated_on_its_4_bit_base(sample_data, tmp_path):
     run_sft(QUICKSTART, *settings(sample_data, run, *NF4), check=True)
     run_lawft("eval", run, check=True)
     metrics = json.loads((run / "eval" / rows_file(sample_data, "test").stem / "metrics.json").read_text(encoding="utf-8"))
-    assert metrics["base"]["label_mass"] > 0
+    assert metrics["models"]["base"]["label_mass"] > 0
 
     from bitsandbytes.nn import Linear4bit
 
-    from lawft_trl.evaluation.evaluate import load_tuned
+    from lawft_trl.evaluation.loading import load_tuned
     from lawft_trl.run_dir import read_run
 
     model = load_tuned(read_run(run))
@@ -94,22 +94,24 @@ def test_letters_are_told_apart_in_bfloat16(trained, sample_data, monkeypatch):
     """A bfloat16 logit comes in steps that tie letters; the four letters are computed in float32."""
     from lawft_trl.data.chat import load_tokenizer
     from lawft_trl.data.rows import read_rows
-    from lawft_trl.evaluation import predict
-    from lawft_trl.evaluation.evaluate import load_tuned, questions_to_score
-    from lawft_trl.evaluation.predict import ask_in_four_orders, score_letters
+    from lawft_trl.evaluation import letters
+    from lawft_trl.evaluation.asking import ask
+    from lawft_trl.evaluation.held_out import questions_to_score
+    from lawft_trl.evaluation.letters import score_letters
+    from lawft_trl.evaluation.loading import load_tuned
     from lawft_trl.run_dir import read_run
 
     run = read_run(trained)
     tokenizer = load_tokenizer(str(trained))
     file = rows_file(sample_data, "dev")
-    rows = questions_to_score(run.recipe, read_rows(file), file)[:20]
-    asked = ask_in_four_orders(rows, tokenizer, run.recipe.pattern.chat_template_kwargs)
+    rows = questions_to_score(run.recipe, read_rows(file), file, "direct")[:20]
+    asked = ask(rows, tokenizer, run.recipe.pattern.chat_template_kwargs)
     model = load_tuned(run)
     options = {"pad_token_id": tokenizer.pad_token_id, "progress": "test"}
     one = score_letters(model, asked, batch_size=1, **options)
     many = score_letters(model, asked, batch_size=7, **options)
     with monkeypatch.context() as patch:
-        patch.setattr(predict, "_can_share", lambda model: False)
+        patch.setattr(letters, "_can_share", lambda model: False)
         apart = score_letters(model, asked, batch_size=7, **options)
     for a, b, c in zip(one, many, apart, strict=True):  # nor padding, order of the batch or the shared beginning change anything
         assert a.letter_logprobs == pytest.approx(b.letter_logprobs, abs=1e-4)

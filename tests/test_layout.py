@@ -14,7 +14,7 @@ MODULES = {
 }
 
 # Each part may import itself and the parts before it. `recipe` also covers its companions.
-FLOORS = ["ground", "recipe", "statutes", "data", "doctor", "derive", "reasons", "run_dir", "evaluation", "training", "sft", "commands", "cli"]
+FLOORS = ["ground", "recipe", "statutes", "data", "doctor", "derive", "reasons", "run_dir", "evaluation", "export", "training", "sft", "commands", "cli"]
 PARTS = {
     "lawft_trl": "ground",
     "lawft_trl.errors": "ground",
@@ -29,6 +29,8 @@ PARTS = {
     "lawft_trl.recipe": "recipe",
     "lawft_trl.recipe_views": "recipe",
     "lawft_trl.run_dir": "run_dir",
+    "lawft_trl.experiment_log": "run_dir",
+    "lawft_trl.model_card": "run_dir",
     "lawft_trl.sft": "sft",
     "lawft_trl.cli": "cli",
 }

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from lawft_trl.data.questions import LETTERS, ORDERS
 from lawft_trl.data.rows import Row
+from lawft_trl.evaluation.asking import Asked
 from lawft_trl.evaluation.metrics import Prediction, compare, content_answers, content_gold, describe_model, judge
 from lawft_trl.evaluation.paired import cluster_interval, holm, mcnemar, sign_flip
-from lawft_trl.evaluation.predict import Asked, _prediction
 from lawft_trl.evaluation.report import render_report
 
 sys.path.insert(0, str(ROOT / "scripts"))
@@ -34,7 +34,6 @@ def predictions(gold_contents, chooser, groups=None):
                     group=groups[index] if groups else f"g{index}",
                     order=order,
                     prompt_sha256=f"{index}{order}",
-                    output=None,
                     letter=max(probs, key=probs.get),
                     letter_logprobs={letter: math.log(value) for letter, value in probs.items()},
                     gold=LETTERS[order.index(gold)],
@@ -138,7 +137,7 @@ def test_always_one_letter_is_a_quarter(letter):
 
 def test_no_answer_is_never_right():
     unread = [
-        Prediction(id="q", group="g", order=order, prompt_sha256=order, output="?", letter=None, letter_logprobs=None, gold="a")
+        Prediction(id="q", group="g", order=order, prompt_sha256=order, outputs=("?",), letter=None, gold="a")
         for order in ORDERS
     ]
     assert content_answers(unread) == {"q": None}
@@ -278,7 +277,7 @@ def test_letter_scores_by_hand():
     """Six prompts in one order: gold aaabbc, answers aab b(none) a; d never occurs."""
     gold, answers = "aaabbc", ["a", "a", "b", "b", None, "a"]
     asked = [
-        Prediction(id=f"q{i}", group="g", order="abcd", prompt_sha256="", output="", letter=answer, letter_logprobs=None, gold=letter)
+        Prediction(id=f"q{i}", group="g", order="abcd", prompt_sha256="", letter=answer, gold=letter)
         for i, (letter, answer) in enumerate(zip(gold, answers, strict=True))
     ]
     described = describe_model(asked)
@@ -324,8 +323,8 @@ def test_questions_in_doubt_are_reported_apart_and_stay_in_the_official_figure()
 @pytest.mark.parametrize(("meta", "expected"), [({"known_issue": True}, True), ({"known_issue": False}, False), ({}, False)])
 def test_predictions_carry_the_doubt_of_their_row(meta, expected):
     row = Row(prompt=({"role": "user", "content": "?"},), output="a", meta=meta, source="rows.jsonl:1")
-    asked = Asked(row=row, order="abcd", gold="a", input_ids=[1], label_ids=[1, 2, 3, 4])
-    prediction = _prediction(asked, dict.fromkeys(LETTERS, -1.0))
+    asked = Asked(row=row, order="abcd", gold="a", choices=None, messages=row.prompt, input_ids=[1], label_ids=[1, 2, 3, 4])
+    prediction = asked.prediction(letter="a", letter_logprobs=dict.fromkeys(LETTERS, -1.0))
     assert (prediction.known_issue, prediction.to_record()["known_issue"]) == (expected, expected)
 
 
@@ -340,9 +339,10 @@ def test_comparison_of_the_mean_over_orders():
 
 
 def rendered(base, tuned):
-    known = dict.fromkeys(("run", "model", "scorer", "statutes", "test_file", "test_sha256", "asked", "prompt_fingerprint", "overlap"), "-")
-    models = {"base": describe_model(base), "tuned": describe_model(tuned), "comparison": compare(base, tuned, seed=0)}
-    return render_report({**known, **models, "law_as_of": [""], "groups": 40, "warnings": []})
+    known = dict.fromkeys(("run", "model", "scorer", "answer", "parser_version", "statutes", "test_file", "test_sha256", "asked", "prompt_fingerprint", "overlap"), "-")
+    figures = {"models": {"base": describe_model(base), "tuned": describe_model(tuned)}, "comparison": compare(base, tuned, seed=0)}
+    flags = {"contaminated": None, "rehearsal": False, "warnings": [], "retrieval": None, "diagnosis": []}
+    return render_report({**known, **figures, **flags, "law_as_of": [""], "groups": 40})
 
 
 def test_the_report_says_what_the_set_could_show():

@@ -13,7 +13,7 @@ from lawft_trl.data.chat import encode, end_of_turn, prompt_fingerprint, prompt_
 from lawft_trl.data.prompts import build_messages
 from lawft_trl.data.rows import Row, read_rows
 from lawft_trl.errors import InputError
-from lawft_trl.evaluation.predict import ask_in_four_orders, unique_questions
+from lawft_trl.evaluation.asking import ask, unique_questions
 from lawft_trl.training.supervision import encode_rows, prove_trainer
 
 NO_THINKING = {"enable_thinking": False}
@@ -62,7 +62,7 @@ def test_training_prompts_are_evaluation_prompts(tiny_tokenizer, sample_data):
         for item in encode_rows(rows, tiny_tokenizer, template_kwargs=NO_THINKING, max_length=None)
     }
     originals = [r for r in rows if r.meta["order"] == "abcd"]
-    asked = ask_in_four_orders(originals, tiny_tokenizer, NO_THINKING)
+    asked = ask(originals, tiny_tokenizer, NO_THINKING)
     assert {(item.row.id, item.order): item.input_ids for item in asked} == trained
 
 
@@ -161,8 +161,8 @@ def test_evaluation_trims_as_training_does(tiny_tokenizer, tmp_path):
     statutes = [f"## 架空法\n### 第{n}条\n期間は、{n}日とする。" for n in (1, 2, 3)]
     (full,) = rows_of(tmp_path, record(statutes=statutes))
     (trained,) = encode_rows([full], tiny_tokenizer, template_kwargs=NO_THINKING, max_length=None)
-    whole = ask_in_four_orders([full], tiny_tokenizer, NO_THINKING)
-    fewer = ask_in_four_orders([full], tiny_tokenizer, NO_THINKING, trim_to=len(trained.input_ids) - 1)
+    whole = ask([full], tiny_tokenizer, NO_THINKING)
+    fewer = ask([full], tiny_tokenizer, NO_THINKING, trim_to=len(trained.input_ids) - 1)
     assert [len(item.row.meta["statutes"]) for item in (*whole, *fewer)] == [3] * 4 + [2] * 4
     options = {"template_kwargs": NO_THINKING, "max_length": len(trained.input_ids) - 1, "overlong": "trim_statutes"}
     (trimmed,) = encode_rows([full], tiny_tokenizer, **options)

@@ -1,201 +1,123 @@
 """`lawft eval RUN`: base and tuned on the held-out questions, asked exactly as in training."""
 
-import json
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lawft_trl.data.chat import load_tokenizer, prompt_fingerprint
-from lawft_trl.data.quality import find_overlaps
-from lawft_trl.data.rows import Row, read_rows, select_rows
-from lawft_trl.errors import InputError
+from lawft_trl.data.prompts import Answer
+from lawft_trl.evaluation.answers import PARSER_VERSION
+from lawft_trl.evaluation.asking import Asked
+from lawft_trl.evaluation.diagnosis import diagnose, retrieval_figures
+from lawft_trl.evaluation.folder import describe_questions, read_evaluation, write_evaluation
+from lawft_trl.evaluation.generation import Generation, generate_answers
+from lawft_trl.evaluation.held_out import HeldOut, prepare
+from lawft_trl.evaluation.letters import score_letters
+from lawft_trl.evaluation.loading import load_tuned
 from lawft_trl.evaluation.metrics import Prediction, compare, describe_model
-from lawft_trl.evaluation.predict import Asked, ask_in_four_orders, score_letters, unique_questions
-from lawft_trl.evaluation.report import render_report
-from lawft_trl.folders import refuse_existing, whole_folder, write_json
+from lawft_trl.evaluation.prior import label_prior
+from lawft_trl.evaluation.training_evidence import MOST_CHECKED, training_evidence, training_questions
+from lawft_trl.evaluation.wandb_log import log_evaluation, require_login
+from lawft_trl.experiment_log import write_experiment
 from lawft_trl.recipe import Recipe
-from lawft_trl.run_dir import FinishedRun, read_run
-from lawft_trl.text_files import file_sha256
+from lawft_trl.run_dir import now
 
 if TYPE_CHECKING:
-    from peft import PeftModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+Scorer = Callable[["PreTrainedModel", Sequence[Asked], str], list[Prediction]]
 
 
 def evaluate_run(
-    path: Path, *, test: Path | None = None, name: str | None = None, force: bool = False, limit: int | None = None
+    path: Path,
+    *,
+    test: Path | None = None,
+    name: str | None = None,
+    force: bool = False,
+    limit: int | None = None,
+    scorer: str | None = None,
+    answer: Answer | None = None,
+    **evaluation: Any,
 ) -> dict[str, Any]:
     """Scores the base model and the tuned one and writes `RUN/eval/NAME/`.
 
     Args:
         path: a finished run.
         test: rows to score instead of the recipe's `data.test`.
-        name: the evaluation's folder; the test file's name without its ending where none is given.
+        name: the evaluation's folder; the test file's name without its ending where none is given, and behind it what
+            of form, scorer and settings is not the recipe's.
         force: replace an existing evaluation of that name.
         limit: score the first so many questions only; the warnings then say so.
+        scorer: `"letters"` or `"generate"` instead of the recipe's.
+        answer: the form of answer that is asked for instead of the recipe's.
+        evaluation: keys of the recipe's section `evaluation` with other values; `None` keeps the recipe's.
 
     Returns:
-        The metrics, also written as `metrics.json` beside `predictions.jsonl` and `report.md`.
+        The metrics, also written as `metrics.json`, and under `report` where the report is.
 
     Raises:
         InputError: when the run, the rows or the prompt do not fit together.
     """
-    run = read_run(path)
-    held_out = run.record["identity"]["data"].get("test")  # the recipe may name it by a pattern
-    file = test or (Path(held_out[0]["file"]) if held_out else None)
-    if file is None:
-        raise InputError(f"{path}: the recipe has no data.test; name held-out rows with --test FILE")
-    out = run.path / "eval" / (name or file.stem)
-    refuse_existing(out, force=force, mark="metrics.json", rename="--name")
-    pattern = run.recipe.pattern
-    if pattern.answer == "cot":
-        raise InputError(f"{path}: pattern.answer is 'cot', but the scorer `letters` reads direct answers only")
-    tokenizer = load_tokenizer(str(run.path))
-    _require_same_prompt(run, prompt_fingerprint(tokenizer, system=pattern.system, template_kwargs=pattern.chat_template_kwargs))
-    rows = questions_to_score(run.recipe, read_rows(file, system=pattern.system), file)
-    overlap, warnings = _check_overlap(run, rows)
-    if limit is not None and limit < len(rows):
-        warnings.append(f"Only the first {limit} of {len(rows)} held-out questions were asked.")
-        rows = rows[:limit]
-    if run.record.get("rehearsal"):
-        warnings.insert(0, "REHEARSAL on the tiny model: the way works; the figures and the verdict mean nothing.")
-    trim_to = run.recipe.max_length if run.recipe.data.overlong == "trim_statutes" else None
-    asked = ask_in_four_orders(rows, tokenizer, pattern.chat_template_kwargs, trim_to=trim_to)
-
-    started = time.monotonic()
+    held_out = prepare(path, test=test, name=name, force=force, limit=limit, scorer=scorer, answer=answer, settings=evaluation)
+    run = held_out.run
+    require_login(run.recipe.monitor)
+    started, started_at = time.monotonic(), now()
+    score = make_scorer(held_out.recipe, held_out.tokenizer, held_out.scorer, held_out.answer)
     model = load_tuned(run)
-    settings = {"pad_token_id": tokenizer.pad_token_id, "batch_size": run.recipe.evaluation.batch_size}
     with model.disable_adapter():
-        base = score_letters(model, asked, progress="base", **settings)
-    tuned = score_letters(model, asked, progress="tuned", **settings)
+        base = score(model, held_out.asked, "base")
+    tuned = score(model, held_out.asked, "tuned")
+    checked = _train_check(held_out, model, score)
 
+    predictions, questions = {"base": base, "tuned": tuned}, describe_questions(held_out.asked)
+    by_id = {question["id"]: question for question in questions}
+    pair, evidence = describe_pair(base, tuned, seed=held_out.recipe.evaluation.seed), training_evidence(run, held_out.facts["contaminated"], checked)
     metrics = {
-        "run": path.name,
-        "model": run.recipe.model.name_or_path,
-        "scorer": run.recipe.evaluation.scorer,
-        "statutes": pattern.statutes,
-        "law_as_of": sorted({str(row.meta.get("law_as_of") or "") for row in rows}),
-        "test_file": str(file),
-        "test_sha256": file_sha256(file),
-        "asked": _how_asked(rows, asked),
-        "groups": len({prediction.group for prediction in base}),
-        "prompt_fingerprint": run.record["identity"]["prompt_fingerprint"],
-        "overlap": overlap,
-        "warnings": warnings,
+        **held_out.facts,
+        "command": sys.argv,
+        "started": started_at,
         "seconds": round(time.monotonic() - started, 1),
-        "base": describe_model(base, seed=run.recipe.evaluation.seed),
-        "tuned": describe_model(tuned, seed=run.recipe.evaluation.seed),
-        "comparison": compare(base, tuned, seed=run.recipe.evaluation.seed),
+        "parser_version": PARSER_VERSION if held_out.scorer == "generate" else None,
+        **pair,
+        "train_check": evidence.check,
+        "retrieval": retrieval_figures(predictions, by_id),
+        "label_prior": label_prior(tuned),
+        "diagnosis": diagnose(
+            pair["models"], predictions, by_id, train=evidence, answer=held_out.answer, statutes=run.recipe.pattern.statutes
+        ),
     }
-    out.parent.mkdir(exist_ok=True)
-    with whole_folder(out, force=force, mark="metrics.json", rename="--name") as folder:
-        _write(folder, metrics, {"base": base, "tuned": tuned})
-    return {**metrics, "report": str(out / "report.md")}
+    write_evaluation(held_out.out, metrics, predictions, questions, force=force)
+    write_experiment(run.path)
+    if run.recipe.monitor.wandb != "disabled":
+        log_evaluation(read_evaluation(held_out.out), run.recipe.monitor, folder=held_out.out)
+    return {**metrics, "report": str(held_out.out / "report.md")}
 
 
-def _write(folder: Path, metrics: dict[str, Any], predictions: dict[str, Sequence[Prediction]]) -> None:
-    with (folder / "predictions.jsonl").open("w", encoding="utf-8") as stream:
-        for model, answered in predictions.items():
-            for prediction in answered:
-                stream.write(json.dumps({"model": model, **prediction.to_record()}, ensure_ascii=False) + "\n")
-    write_json(folder / "metrics.json", metrics)
-    (folder / "report.md").write_text(render_report(metrics), encoding="utf-8")
+def _train_check(held_out: HeldOut, model: "PreTrainedModel", score: Scorer) -> list[Prediction]:
+    """The tuned model's answers to some of the questions it was trained on, asked like the held-out ones; letters only."""
+    if held_out.scorer != "letters":
+        return []
+    seen = training_questions(held_out.run, held_out.answer, min(MOST_CHECKED, len(held_out.rows)))
+    return score(model, held_out.ask(seen), "tuned on training questions") if seen else []
 
 
-def _how_asked(rows: Sequence[Row], asked: Sequence[Asked]) -> str:
-    orders = len(asked) / len(rows)
-    text = f"{len(rows)} questions in {'four orders' if orders == 4 else f'{orders:.1f} orders on average'} each"
-    passages = {row.id: len(row.meta.get("statutes") or []) for row in rows}
-    trimmed = {item.row.id for item in asked if len(item.row.meta.get("statutes") or []) < passages[item.row.id]}
-    return text + (f", {len(trimmed)} of them with fewer statutes to fit training.max_length" if trimmed else "")
-
-
-def questions_to_score(recipe: Recipe, rows: Sequence[Row], file: Path) -> list[Row]:
-    """The direct rows of those read from `file`, one per question."""
-    return unique_questions(select_rows(rows, "direct", recipe.pattern.statutes, str(file)))
-
-
-def load_tuned(run: FinishedRun) -> "PeftModel":
-    """The base model as the run loaded it, with the run's adapter on it, in `eval` mode.
-
-    Raises:
-        RuntimeError: when not every weight of the adapter found its place.
-    """
-    import torch
-    import transformers
-    from peft import PeftModel
-    from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig
-
-    model = run.recipe.model
-    source = {"revision": model.revision or "main", "trust_remote_code": model.trust_remote_code}
-    source["local_files_only"] = model.local_files_only
-    kwargs: dict[str, Any] = {**source, "dtype": model.dtype}
-    if model.attn_implementation:
-        kwargs["attn_implementation"] = model.attn_implementation
-    if "quantization" in run.recipe.values:
-        kwargs["quantization_config"] = BitsAndBytesConfig(**run.recipe.values["quantization"])
-    on_gpu = torch.cuda.is_available() and not run.recipe.values["training"].get("use_cpu", False)
-    kwargs["device_map"] = (model.device_map or {"": 0}) if on_gpu else {"": "cpu"}
-    if model.max_memory and on_gpu:
-        kwargs["max_memory"] = model.max_memory
-    # The class TRL trained, which is not AutoModelForCausalLM's for models that also see images: an adapter's weights
-    # are named after their place in that class.
-    architectures = AutoConfig.from_pretrained(model.name_or_path, **source).architectures or [""]
-    base_class = getattr(transformers, architectures[0], AutoModelForCausalLM)
-    tuned = PeftModel.from_pretrained(base_class.from_pretrained(model.name_or_path, **kwargs), str(run.path)).eval()
-    _require_adapter(tuned, run.path)
-    return tuned
-
-
-def _require_adapter(tuned: "PeftModel", path: Path) -> None:
-    """PEFT only warns about weights that found no place; without them the base would be compared with itself."""
-    from peft import get_peft_model_state_dict
-    from safetensors.torch import load_file
-
-    saved, loaded = load_file(path / "adapter_model.safetensors"), get_peft_model_state_dict(tuned)
-    lost = [
-        name
-        for name, tensor in saved.items()
-        if name not in loaded or not tensor.to(loaded[name]).equal(loaded[name])
-    ]
-    if lost or set(loaded) - set(saved):
-        raise RuntimeError(f"{path}: {len(lost)} of {len(saved)} adapter weights found no place in the model, e.g. {lost[:1]}")
-
-
-def _require_same_prompt(run: FinishedRun, fingerprint: str) -> None:
-    trained = run.record["identity"]["prompt_fingerprint"]
-    if fingerprint != trained:
-        raise InputError(
-            f"{run.path}: the model would be asked another prompt than it was trained on",
-            [
-                f"trained with the fingerprint {trained[:12]}, now {fingerprint[:12]}",
-                "the prompts of lawft-trl, the chat template or the tokenizer have changed since; evaluate with "
-                f"lawft-trl at commit {(run.record['environment']['commit'] or {}).get('id', 'unknown')}, or train again",
-            ],
+def make_scorer(recipe: Recipe, tokenizer: "PreTrainedTokenizerBase", scorer: str, answer: Answer) -> Scorer:
+    """`score(model, asked, progress)` with the settings of the recipe's section `evaluation`."""
+    evaluation = recipe.evaluation
+    if scorer == "letters":
+        return lambda model, asked, progress: score_letters(
+            model, asked, pad_token_id=tokenizer.pad_token_id, batch_size=evaluation.batch_size, progress=progress
         )
+    generation = Generation.of(evaluation, answer)
+    return lambda model, asked, progress: generate_answers(
+        model, tokenizer, asked, generation, template_kwargs=recipe.pattern.chat_template_kwargs, batch_size=evaluation.batch_size, progress=progress
+    )
 
 
-def _check_overlap(run: FinishedRun, rows: Sequence[Row]) -> tuple[str, list[str]]:
-    """Compares the scored rows with the rows the run was trained on; returns what the report says and its warnings.
-
-    Raises:
-        InputError: when they overlap and the recipe does not allow it.
-    """
-    train = []
-    for entry in run.record["identity"]["data"]["train"]:
-        file = Path(entry["file"])
-        if not file.is_file() or file_sha256(file) != entry["sha256"]:
-            text = f"not checked: {file} is gone or has changed since the training"
-            return text, [f"Overlap of training and held-out rows {text}."]
-        train += read_rows(file, system=run.recipe.pattern.system)
-    overlaps = find_overlaps(train, rows)
-    if not overlaps:
-        return "none", []
-    touched = len({overlap.test.id for overlap in overlaps})
-    text = f"{touched} of {len(rows)} held-out questions are in the training rows"
-    if not run.recipe.data.allow_overlap:
-        raise InputError(
-            f"{run.path}: {text}; the result would mean nothing",
-            [f"{overlap.test.source}: {overlap.reason} as {overlap.train.source}" for overlap in overlaps],
-        )
-    return text, [f"{text} (data.allow_overlap): this is not a held-out result."]
+def describe_pair(base: Sequence[Prediction], tuned: Sequence[Prediction], *, seed: int) -> dict[str, Any]:
+    """`models`, each described, and their `comparison`."""
+    return {
+        "models": {"base": describe_model(base, seed=seed), "tuned": describe_model(tuned, seed=seed)},
+        "comparison": compare(base, tuned, seed=seed),
+    }

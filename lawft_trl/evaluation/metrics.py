@@ -6,7 +6,7 @@ sources: docs/evaluation.md.
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -16,12 +16,13 @@ from scipy.stats import binomtest
 from lawft_trl.data.questions import LETTERS
 from lawft_trl.evaluation.paired import cluster_interval, mcnemar, sign_flip
 from lawft_trl.evaluation.power import smallest_detectable
+from lawft_trl.evaluation.prior import one_order_hits
 
 Verdict = Literal["better", "worse", "no evidence"]
 
 _SIGNIFICANT = 0.05
 _MAX_RSTD_RISE = 5.0  # points by which the preference for a letter may grow in a model that is called better
-_MIN_LABEL_MASS = 0.95  # below it the model does not know the prompt's form, and its letters mean little
+MIN_LABEL_MASS = 0.95  # below it the model does not know the prompt's form, and its letters mean little
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,11 +33,12 @@ class Prediction:
         id: the question.
         group: its statute group; the bootstrap draws whole groups.
         order: which choice stood at which letter, e.g. `"bcda"`.
-        prompt_sha256: hash of the prompt's token ids.
-        output: the raw output; `None` when letters were scored.
+        prompt_sha256: hash of the prompt's messages.
         letter: the answer, `None` when there was none to be read. `None` is never right.
-        letter_logprobs: log-probability of each letter among all tokens; `None` without scores.
         gold: the gold letter in this order.
+        letter_logprobs: log-probability of each letter among all tokens; `None` where answers were generated.
+        outputs: the raw answers, `()` where letters were scored; of several the letter that most of them give counts.
+        cut: how many of `outputs` reached the greatest length.
         known_issue: whether the data's authors doubt the gold answer.
     """
 
@@ -44,10 +46,11 @@ class Prediction:
     group: str
     order: str
     prompt_sha256: str
-    output: str | None
     letter: str | None
-    letter_logprobs: dict[str, float] | None
     gold: str
+    letter_logprobs: dict[str, float] | None = None
+    outputs: tuple[str, ...] = ()
+    cut: int = 0
     known_issue: bool = False
 
     @property
@@ -60,6 +63,12 @@ class Prediction:
     def to_record(self) -> dict[str, Any]:
         """The prediction as a JSON object."""
         return {**asdict(self), "letter_probs": self.letter_probs}
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> "Prediction":
+        """The prediction of such an object."""
+        values = {key: value for key, value in record.items() if key != "letter_probs"}
+        return cls(**{**values, "outputs": tuple(values["outputs"])})
 
 
 def content_answers(predictions: Sequence[Prediction]) -> dict[str, str | None]:
@@ -103,7 +112,9 @@ def describe_model(predictions: Sequence[Prediction], *, seed: int = 0) -> dict[
         every order asked: CircularEval); `letters` chosen; what `letter_scores` returns; `consistency` (share of
         questions with the same choice in every order); `label_mass` (mean probability of any letter; `None` without
         scores); `unparsed` (predictions without an answer); `without_known_issues` (`questions`, `correct`, `accuracy`
-        and `interval` of the others where the gold answer of some is in doubt, else `None`).
+        and `interval` of the others where the gold answer of some is in doubt, else `None`); `one_order` (the same
+        figures of each question in its own order alone: `as_asked`, and `debiased` of the prior for letters that the
+        other groups' questions show; `None` unless letters were scored in four orders).
     """
     answers, gold = content_answers(predictions), content_gold(predictions)
     chosen = defaultdict(set)
@@ -116,8 +127,9 @@ def describe_model(predictions: Sequence[Prediction], *, seed: int = 0) -> dict[
     right = {question: answers[question] == gold[question] for question in gold}
     doubtful = {prediction.id for prediction in predictions if prediction.known_issue}
     sound = [hit for question, hit in right.items() if question not in doubtful]
+    own = one_order_hits(predictions)
     return {
-        **_share_right(list(right.values())),
+        **share_right(list(right.values())),
         "single_order_accuracy": float(np.mean([prediction.letter == prediction.gold for prediction in predictions])),
         "single_order_interval": list(cluster_interval(list(scores.values()), list(groups.values()), seed)),
         "all_orders_correct": float(np.mean([score == 1 for score in scores.values()])),
@@ -126,11 +138,13 @@ def describe_model(predictions: Sequence[Prediction], *, seed: int = 0) -> dict[
         "consistency": float(np.mean([len(shown) == 1 and None not in shown for shown in chosen.values()])),
         "label_mass": float(np.mean(masses)) if masses else None,
         "unparsed": counts[None],
-        "without_known_issues": _share_right(sound) if doubtful and sound else None,
+        "without_known_issues": share_right(sound) if doubtful and sound else None,
+        "one_order": dict(zip(("as_asked", "debiased"), map(share_right, own), strict=True)) if own else None,
     }
 
 
-def _share_right(hits: Sequence[bool]) -> dict[str, Any]:
+def share_right(hits: Sequence[bool]) -> dict[str, Any]:
+    """`questions`, `correct`, `accuracy` and its 95 % Wilson `interval`."""
     wilson = binomtest(sum(hits), len(hits)).proportion_ci(method="wilson")
     return {
         "questions": len(hits),
@@ -241,6 +255,6 @@ def judge(low: float, high: float, p_value: float, base: dict[str, Any], tuned: 
     if rise > _MAX_RSTD_RISE:
         return "no evidence", f"more right answers, but RStd rose by {rise:.1f} points: it prefers letters, not choices"
     mass = tuned["label_mass"]
-    if mass is not None and mass < _MIN_LABEL_MASS:
+    if mass is not None and mass < MIN_LABEL_MASS:
         return "no evidence", f"more right answers, but only {mass:.2f} of the probability is on any letter"
     return "better", "the whole interval of the difference is above 0, without a stronger preference for letters"

@@ -7,8 +7,8 @@ from typing import Any
 from lawft_trl.data.questions import LETTERS, read_questions
 from lawft_trl.data.rows import read_rows
 from lawft_trl.errors import InputError
+from lawft_trl.evaluation.asking import unique_questions
 from lawft_trl.evaluation.power import effective_questions, mcnemar_power, smallest_detectable
-from lawft_trl.evaluation.predict import unique_questions
 from lawft_trl.text_files import read_jsonl
 
 DIFFERENCES = (0.05, 0.10, 0.15, 0.20, 0.30)

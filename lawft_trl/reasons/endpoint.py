@@ -2,8 +2,9 @@
 
 import asyncio
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from lawft_trl.errors import InputError
 from lawft_trl.reasons.cache import Request, Response
@@ -21,7 +22,7 @@ class Endpoint:
 
     Attributes:
         url: the base URL, `"http://localhost:8000/v1"`.
-        api_key: `None` for an endpoint that wants none.
+        api_key: `None` for an endpoint that wants none. It stands in no message, whatever the server answers.
         concurrency: requests under way at a time.
         timeout: seconds for one attempt.
         retries: further attempts after a connection error, a timeout, 408, 409, 429 or 5xx, with growing pauses or as
@@ -29,10 +30,16 @@ class Endpoint:
     """
 
     url: str
-    api_key: str | None
+    api_key: str | None = field(repr=False)
     concurrency: int = 8
     timeout: float = 300.0
     retries: int = 5
+
+    @property
+    def address(self) -> str:
+        """The URL without what may be secret in it: user, password and query."""
+        parts = urlsplit(self.url)
+        return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
 
     def send(self, requests: Iterable[Request], keep: Callable[[Request, Response], bool]) -> dict[str, str]:
         """Sends requests, several at a time.
@@ -60,9 +67,9 @@ class Endpoint:
                 try:
                     response = await _ask(client, request)
                 except (openai.AuthenticationError, openai.PermissionDeniedError, openai.NotFoundError) as error:
-                    raise self._error("refuses", [_told(error)]) from None
+                    raise self._error("refuses", [self._told(error)]) from None
                 except (openai.OpenAIError, ValueError) as error:
-                    failed[request.key] = _told(error)
+                    failed[request.key] = self._told(error)
                     in_a_row += 1
                     if in_a_row >= _GIVE_UP:
                         raise self._error(f"failed {in_a_row} times in a row", dict.fromkeys(failed.values())) from None
@@ -78,7 +85,14 @@ class Endpoint:
         return failed
 
     def _error(self, what: str, told: Iterable[str]) -> InputError:
-        return InputError(f"{self.url}: the endpoint {what}", [*told, "check --endpoint, --model and the key (--api-key-env)"])
+        hint = "check --endpoint, the model's name, the key (--api-key-env) and the parameters (--body)"
+        return InputError(f"{self.address}: the endpoint {what}", [*told, hint])
+
+    def _told(self, error: Exception) -> str:
+        """An error in one line: its status and what the endpoint said, which may repeat the key."""
+        cause = f" ({error.__cause__})" if error.__cause__ is not None and str(error.__cause__) else ""
+        text = " ".join(f"{type(error).__name__}: {error}{cause}".split())
+        return (text.replace(self.api_key, "(the key)") if self.api_key else text)[:300]
 
 
 async def _ask(client: "AsyncOpenAI", request: Request) -> Response:
@@ -103,9 +117,3 @@ async def _ask(client: "AsyncOpenAI", request: Request) -> Response:
     except (AttributeError, IndexError, TypeError):
         shown = completion if isinstance(completion, str) else repr(completion)
         raise ValueError(f"not a chat completion: {shown:.200}") from None
-
-
-def _told(error: Exception) -> str:
-    """An error in one line: its status and what the endpoint said."""
-    cause = f" ({error.__cause__})" if error.__cause__ is not None and str(error.__cause__) else ""
-    return " ".join(f"{type(error).__name__}: {error}{cause}".split())[:300]

@@ -10,13 +10,14 @@ from lawft_trl.data.chat import load_tokenizer
 from lawft_trl.data.quality import find_overlaps
 from lawft_trl.data.rows import Row, read_rows, select_rows
 from lawft_trl.errors import InputError
-from lawft_trl.evaluation.evaluate import questions_to_score
-from lawft_trl.evaluation.predict import ask_in_four_orders
+from lawft_trl.evaluation.asking import ask
+from lawft_trl.evaluation.held_out import how_to_ask, questions_to_score
+from lawft_trl.evaluation.wandb_log import require_login
 from lawft_trl.recipe import Recipe
 from lawft_trl.training.supervision import EncodedRow, encode_rows
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
     from trl import SFTConfig
 
 TINY_MODEL = Path(__file__).parents[1] / "assets" / "tiny_model"
@@ -42,6 +43,8 @@ REHEARSAL = {
     "training.save_strategy": "no",
     "training.load_best_model_at_end": False,
     "monitor.wandb": "disabled",
+    "evaluation.early_stopping_patience": None,  # there are no evaluations to count
+    "evaluation.max_new_tokens": 32,  # the tiny model does not end its reasons
 }
 
 
@@ -165,9 +168,10 @@ def require_scorable(recipe: Recipe, test: Sequence[Row], tokenizer: "PreTrained
     Raises:
         InputError: when a row has no gold letter or the letters are not single tokens with this tokenizer.
     """
-    if recipe.data.test and recipe.pattern.answer != "cot":
-        rows = questions_to_score(recipe, test, Path(recipe.data.test))
-        ask_in_four_orders(rows, tokenizer, recipe.pattern.chat_template_kwargs)
+    if recipe.data.test:
+        scorer, answer, _ = how_to_ask(recipe)
+        rows = questions_to_score(recipe, test, Path(recipe.data.test), answer)
+        ask(rows, tokenizer, recipe.pattern.chat_template_kwargs, answer=answer, letters=scorer == "letters")
 
 
 def require_device(training: dict[str, Any]) -> None:
@@ -185,6 +189,19 @@ def require_device(training: dict[str, Any]) -> None:
     )
 
 
+def keep_quantized_weights(model: "PreTrainedModel") -> None:
+    """Keeps bitsandbytes from repacking 4-bit weights when the model is first asked in `eval` mode on a CPU.
+
+    Where the CPU knows AVX512-BF16, bitsandbytes 0.50 puts them into a form for inference, for good, through which no
+    gradient flows: from the first evaluation on the training would silently learn from wrong gradients.
+    """
+    from bitsandbytes.nn import Linear4bit
+
+    for module in model.modules():
+        if isinstance(module, Linear4bit):
+            module.support_avx512bf16_for_cpu = False
+
+
 def set_up_monitor(recipe: Recipe, work: Path) -> list[str]:
     """Sets the environment variables of Weights & Biases and returns what `report_to` says.
 
@@ -194,14 +211,7 @@ def set_up_monitor(recipe: Recipe, work: Path) -> list[str]:
     monitor = recipe.monitor
     if monitor.wandb == "disabled":
         return []
-    if monitor.wandb == "online":
-        import wandb
-
-        if not wandb.login(prompt=False):
-            raise InputError(
-                "monitor.wandb is online, but no API key is known here",
-                ["run `wandb login`, export WANDB_API_KEY, or set monitor.wandb=offline and `wandb sync` later"],
-            )
+    require_login(monitor)
     os.environ |= {"WANDB_MODE": monitor.wandb, "WANDB_PROJECT": monitor.project, "WANDB_DIR": str(work)}
     os.environ["WANDB_TAGS"] = ",".join(monitor.tags)
     return ["wandb"]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lawft_trl.folders import write_json
+from lawft_trl.training.progress_figure import draw_progress
 
 if TYPE_CHECKING:
     from transformers import TrainerState
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 def write_training_records(
     work: Path, state: "TrainerState", *, rows: int, seconds: float, resumed_from: Path | None
 ) -> dict[str, Any]:
-    """Writes `metrics.csv` (one line per log entry) and `training_summary.json`; returns the summary's figures.
+    """Writes `metrics.csv` (one line per log entry), `training_progress.png` and `training_summary.json`; returns the summary's figures.
 
     Args:
         work: the run's folder.
@@ -44,6 +45,7 @@ def write_training_records(
         "last_loss": losses[-1] if losses else None,
     }
     write_json(work / "training_summary.json", summary)
+    (work / "training_progress.png").write_bytes(draw_progress(state.log_history))
     return summary
 
 

@@ -1,104 +1,20 @@
 """Letter scoring: the log-probability of each of the four letters right after the prompt."""
 
-import hashlib
-import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tqdm.auto import tqdm
 
-from lawft_trl.data.chat import encode, prompt_text
-from lawft_trl.data.prompts import build_messages
 from lawft_trl.data.questions import LETTERS, ORDERS
-from lawft_trl.data.rows import Row, row_question, with_fewer_statutes
-from lawft_trl.errors import InputError
+from lawft_trl.evaluation.asking import Asked
 from lawft_trl.evaluation.metrics import Prediction
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
+    from transformers import PreTrainedModel
 
 _QUIET_SECONDS = 3  # a progress bar comes only for what takes longer
-_ANSWER_TOKENS = 2  # the letter and the end of the turn
 _WORTH_SHARING = 32  # tokens that the orders of a question must have in common to be read together
-
-
-@dataclass(frozen=True, kw_only=True)
-class Asked:
-    """One prompt that is put to the models, and what is needed to read the answer.
-
-    Attributes:
-        row: the row it was made from.
-        order: which choice stands at which letter.
-        gold: the gold letter in this order.
-        input_ids: the prompt's tokens.
-        label_ids: the token of each letter right after the prompt.
-    """
-
-    row: Row
-    order: str
-    gold: str
-    input_ids: list[int]
-    label_ids: list[int]
-
-
-def ask_in_four_orders(
-    rows: Sequence[Row],
-    tokenizer: "PreTrainedTokenizerBase",
-    template_kwargs: dict[str, Any],
-    *,
-    trim_to: int | None = None,
-) -> list[Asked]:
-    """Prompts of every row in the four orders of its choices.
-
-    A row that this project did not render cannot be rendered otherwise: it is asked as it is, in one order.
-
-    Args:
-        rows: one row per question.
-        tokenizer: the run's tokenizer.
-        template_kwargs: arguments of its chat template.
-        trim_to: leave out statute passages, as the training rows did, until prompt and answer have at most so many
-            tokens; `None` leaves the prompts whole.
-
-    Raises:
-        InputError: for rows without a gold letter, or when the letters are not four single tokens after the prompt.
-    """
-    without = [row for row in rows if row.gold is None]
-    if without:
-        raise InputError(
-            f"{len(without)} of {len(rows)} rows cannot be scored: they have no gold letter",
-            [f"{row.source}: set meta.correct to a, b, c or d" for row in without],
-        )
-    asked = []
-    for row in tqdm(rows, desc="rendering", unit="question", delay=_QUIET_SECONDS):
-        whole = items = _ask(row, tokenizer, template_kwargs)
-        shorter = with_fewer_statutes(row)
-        while trim_to is not None and max(len(item.input_ids) for item in items) + _ANSWER_TOKENS > trim_to:
-            fewer = next(shorter, None)
-            if fewer is None:
-                items = whole
-                break
-            items = _ask(fewer, tokenizer, template_kwargs)
-        asked += items
-    return asked
-
-
-def _ask(row: Row, tokenizer: "PreTrainedTokenizerBase", template_kwargs: dict[str, Any]) -> list[Asked]:
-    question = row_question(row)
-    asked = []
-    for order in ORDERS if question else ORDERS[:1]:
-        messages, gold = row.prompt, row.gold
-        if question:
-            shown = question.in_order(order)
-            messages = build_messages(shown, answer="direct", statutes=question.statutes, system=row.system)
-            gold = shown.answer
-        text = prompt_text(tokenizer, messages, template_kwargs)
-        input_ids = encode(tokenizer, text)
-        label_ids = _label_ids(tokenizer, text, input_ids)
-        asked.append(Asked(row=row, order=order, gold=gold, input_ids=input_ids, label_ids=label_ids))
-    return asked
 
 
 def score_letters(
@@ -122,7 +38,7 @@ def score_letters(
     import torch
 
     predictions: dict[int, Prediction] = {}
-    with tqdm(total=len(asked), desc=progress, unit="prompt") as bar, torch.inference_mode():
+    with tqdm(total=len(asked), desc=progress, unit="prompt", delay=_QUIET_SECONDS, leave=False) as bar, torch.inference_mode():
         for shared, indices in _batches(asked, batch_size, share=_can_share(model)):
             score = _shared_label_logprobs if shared else _label_logprobs
             rows = score(model, [asked[index] for index in indices], pad_token_id)
@@ -244,54 +160,5 @@ def _read_letters(model: "PreTrainedModel", batch: Sequence[Asked], **inputs: An
 
 
 def _prediction(item: Asked, letter_logprobs: dict[str, float]) -> Prediction:
-    return Prediction(
-        id=item.row.id,
-        group=str(item.row.meta.get("group") or item.row.id),
-        order=item.order,
-        prompt_sha256=hashlib.sha256(json.dumps(item.input_ids).encode()).hexdigest(),
-        output=None,
-        letter=max(letter_logprobs, key=letter_logprobs.__getitem__),
-        letter_logprobs=letter_logprobs,
-        gold=item.gold,
-        known_issue=item.row.meta.get("known_issue") is True,
-    )
-
-
-def _label_ids(tokenizer: "PreTrainedTokenizerBase", text: str, input_ids: list[int]) -> list[int]:
-    """The token of each letter after the prompt `text`, checked to be one token each, four different ones."""
-    label_ids = []
-    for letter in LETTERS:
-        ids = encode(tokenizer, text + letter)
-        if ids[:-1] != input_ids:
-            raise InputError(
-                f"{tokenizer.name_or_path}: the letter {letter!r} is not a single token right after the prompt "
-                f"{text[-20:]!r}, so letters cannot be scored with this tokenizer and chat template"
-            )
-        label_ids.append(ids[-1])
-    if len(set(label_ids)) < len(LETTERS):
-        raise InputError(f"{tokenizer.name_or_path}: two of the letters a, b, c, d are the same token")
-    return label_ids
-
-
-def unique_questions(rows: Sequence[Row]) -> list[Row]:
-    """The rows with the first of every question's orders only; the other orders are made again when it is asked.
-
-    Raises:
-        InputError: when two data sets use one id, under which their answers could not be told apart.
-    """
-    first: dict[str, Row] = {}
-    for row in rows:
-        first.setdefault(row.id, row)
-    mixed = [row for row in rows if row.meta.get("dataset") != first[row.id].meta.get("dataset")]
-    if mixed:
-        raise InputError(
-            f"{len(mixed)} rows have the id of a question of another data set; give every question its own id",
-            [f"{row.source} and {first[row.id].source}: id {row.id}" for row in mixed],
-        )
-    other = [row for row in rows if row.meta.get("question") != first[row.id].meta.get("question")]
-    if other:
-        raise InputError(
-            f"{len(other)} rows have the id of another question, which would be asked in their place; give every question its own id",
-            [f"{row.source} and {first[row.id].source}: id {row.id}" for row in other],
-        )
-    return list(first.values())
+    letter = max(letter_logprobs, key=letter_logprobs.__getitem__)
+    return item.prediction(letter=letter, letter_logprobs=letter_logprobs)

@@ -1,0 +1,105 @@
+"""An evaluation in Weights & Biases: figures under stable names, pictures, and a table of every question."""
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lawft_trl.errors import InputError
+from lawft_trl.evaluation.figure_look import to_png
+from lawft_trl.evaluation.figures import draw_evaluation
+from lawft_trl.evaluation.folder import Evaluation
+from lawft_trl.evaluation.metrics import content_answers, content_gold
+from lawft_trl.recipe_sections import MonitorSection
+
+if TYPE_CHECKING:
+    import wandb
+
+_FIGURES = ("accuracy", "single_order_accuracy", "balanced_accuracy", "macro_f1", "all_orders_correct", "rstd", "consistency", "label_mass", "unparsed")
+
+
+def require_login(monitor: MonitorSection) -> None:
+    """Finds out before any work is done that online logging has no key.
+
+    Raises:
+        InputError: when it has none.
+    """
+    if monitor.wandb != "online":
+        return
+    import wandb
+
+    if not wandb.login(prompt=False):
+        raise InputError(
+            "monitor.wandb is online, but no API key is known here",
+            ["run `wandb login`, export WANDB_API_KEY, or set monitor.wandb=offline and `wandb sync` later"],
+        )
+
+
+def log_evaluation(evaluation: Evaluation, monitor: MonitorSection, *, folder: Path) -> None:
+    """Logs an evaluation as a W&B run of the job type `eval`, grouped with its training by the run's name.
+
+    Logged are `eval/MODEL/accuracy` and the like, `eval/difference`, `eval/p_value` and `eval/verdict`; the report's
+    figures as images; and `eval/predictions`, a line for each question. Nothing is sent unless `monitor.wandb` is
+    `online`.
+
+    Args:
+        evaluation: as written.
+        monitor: the recipe's section.
+        folder: where W&B keeps its files.
+    """
+    import wandb
+
+    metrics = evaluation.metrics
+    run = wandb.init(
+        project=monitor.project,
+        name=f"{metrics['run']}-{evaluation.path.name}",
+        group=metrics["run"],
+        job_type="eval",
+        tags=monitor.tags,
+        mode=monitor.wandb,
+        dir=str(folder),
+        config={key: metrics[key] for key in ("run", "model", "scorer", "answer", "statutes", "test_file", "test_sha256", "contaminated", "rehearsal")},
+        settings=wandb.Settings(silent=True),
+    )
+    figures = draw_evaluation(metrics, evaluation.predictions, evaluation.questions)
+    run.log({f"eval/{name}": wandb.Image(_image(to_png(figure)), caption=figure.get_label()) for name, figure in figures.items()})
+    run.log({"eval/predictions": _table(evaluation)})
+    run.summary.update(summary(metrics))
+    run.finish()
+
+
+def summary(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """The evaluation's figures under the names they have in W&B."""
+    found = {
+        f"eval/{model}/{name}": described[name]
+        for model, described in metrics["models"].items()
+        for name in _FIGURES
+        if described[name] is not None
+    }
+    paired = metrics.get("comparison")
+    if paired:
+        found |= {f"eval/{name}": paired[name] for name in ("difference", "p_value", "verdict")}
+        found |= {"eval/difference_low": paired["interval"][0], "eval/difference_high": paired["interval"][1]}
+        found |= {"eval/gained": len(paired["gained"]), "eval/lost": len(paired["lost"])}
+    return found
+
+
+def _table(evaluation: Evaluation) -> "wandb.Table":
+    import wandb
+
+    answers = {model: content_answers(predictions) for model, predictions in evaluation.predictions.items()}
+    gold = content_gold(next(iter(evaluation.predictions.values())))
+    columns: Sequence[str] = ["id", "law", "question", "gold", *answers, *(f"{model} right" for model in answers)]
+    lines = [
+        [question, evaluation.questions[question]["law"], evaluation.questions[question]["question"], letter]
+        + [found[question] for found in answers.values()]
+        + [found[question] == letter for found in answers.values()]
+        for question, letter in gold.items()
+    ]
+    return wandb.Table(columns=list(columns), data=lines)
+
+
+def _image(png: bytes) -> Any:
+    from PIL import Image
+
+    return Image.open(io.BytesIO(png))
