@@ -97,7 +97,7 @@ def find_evaluation(path: Path) -> Path:
     """
     if (path / "metrics.json").is_file():
         return path
-    found = sorted(file.parent for file in path.glob("eval/*/metrics.json"))
+    found = sorted(file.parent for file in path.glob("eval/*/metrics.json") if not file.parent.name.startswith("."))  # half-written ones do
     if len(found) == 1:
         return found[0]
     if found:

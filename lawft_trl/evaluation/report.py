@@ -24,6 +24,8 @@ def render_report(metrics: Mapping[str, Any]) -> str:
     lines += [f"> **{text}**" for text in metrics["warnings"]] + ([""] if metrics["warnings"] else [])
     if paired:
         lines += _verdict(metrics, paired)
+    if metrics.get("cross_validation"):
+        lines += cross_validation_lines(metrics["cross_validation"])
     lines += _diagnosis(metrics.get("diagnosis") or [])
     lines += _table(models)
     majority = f", always the most frequent gold letter {share(paired['majority_baseline'])} (in the questions' own order)" if paired else ""
@@ -62,6 +64,23 @@ def _verdict(metrics: Mapping[str, Any], paired: Mapping[str, Any]) -> list[str]
         detectable_sentence(paired, questions),
         "",
     ]
+
+
+def cross_validation_lines(validation: Mapping[str, Any]) -> list[str]:
+    """What the folds and seeds of a cross-validation came to."""
+    lines = [validation["note"], ""]
+    if mean := validation["mean"]:
+        lines += [
+            f"Mean of {len(validation['seeds'])} seeds, tuned - base: **{points(mean['difference'])}**, 95 % interval {points(mean['interval'][0])} to "
+            f"{points(mean['interval'][1])}, p = {mean['p_value']:.2g}: {mean['verdict']}; standard deviation of the seeds' accuracies "
+            f"{100 * validation['spread']:.1f} points.",
+            "",
+        ]
+    lines += ["| seed | fold | questions | base | tuned |", "|---|---|---|---|---|"]
+    lines += [
+        f"| {fold['seed']} | {fold['fold']} | {fold['questions']} | {share(fold['base'])} | {share(fold['tuned'])} |" for fold in validation["per_fold"]
+    ]
+    return [*lines, ""]
 
 
 # What the table says of a model, line by line.
