@@ -5,7 +5,21 @@ import os
 import sys
 
 from lawft_trl import __version__
-from lawft_trl.commands import check, compare, cv, data, eval, harness, ladder, log, recipe, rescore, statutes
+from lawft_trl.commands import (
+    check,
+    compare,
+    cv,
+    data,
+    eval,
+    export,
+    harness,
+    ladder,
+    log,
+    plan,
+    recipe,
+    rescore,
+    statutes,
+)
 from lawft_trl.errors import InputError
 from lawft_trl.quiet import quiet_libraries
 
@@ -38,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"lawft-trl {__version__}")
     verbs = parser.add_subparsers(required=True, metavar="VERB")
-    for verb in (data, statutes, recipe, check, eval, cv, ladder, compare, rescore, log, harness):
+    for verb in (data, statutes, recipe, check, plan, eval, cv, ladder, compare, rescore, log, export, harness):
         verb.add(verbs)
     return parser
 

@@ -217,7 +217,7 @@ def _training_figures(record: Mapping[str, Any]) -> list[str]:
     gpus = ", ".join(hardware.get("gpus") or []) or "GPU なし"
     peak = ", ".join(f"{kind} {_number(value, '.2f')} GiB" for kind, value in memory.items())
     lines = [
-        f"- 時間: {_number(record.get('minutes'), '.1f')} 分、{record.get('steps', _NOT_RECORDED)} ステップ（{_number(record.get('epochs'), '.2f')} エポック）",
+        f"- 時間: {_number(record.get('minutes'), '.1f')} 分（途中の評価を含む）、{record.get('steps', _NOT_RECORDED)} ステップ（{_number(record.get('epochs'), '.2f')} エポック）{_kept(record)}",
         f"- 速度: {_number(record.get('rows_per_second'), '.1f')} 行/秒、最大メモリ: {peak or _NOT_RECORDED}",
         f"- ハードウェア: {_line(gpus)}、CPU {hardware.get('cpus', _NOT_RECORDED)} コア",
         f"- 損失: 最初 {_number(record.get('first_loss'), '.4f')}、最後 {_number(record.get('last_loss'), '.4f')}",
@@ -253,9 +253,22 @@ def _describe_evaluation(name: str, metrics: Mapping[str, Any]) -> list[str]:
     if paired is not None:
         lines += [
             f"- 差 (tuned - base): {100 * paired['difference']:+.1f} ポイント、95 % 区間 {_interval(paired['interval'], '+.1f')}、p = {paired['p_value']:.2g}",
-            f"- 判定: **{_VERDICTS.get(paired['verdict'], _line(paired['verdict']))}**（{_line(paired.get('reason') or _NOT_RECORDED)}）",
+            f"- 判定: {_judged(metrics, paired)}",
         ]
     return [*lines, f"- レポート: [eval/{_line(name)}/report.md](<eval/{_line(name)}/report.md>)", ""]
+
+
+def _kept(record: Mapping[str, Any]) -> str:
+    """Which step's weights were kept, where they are not the last one's."""
+    kept = record.get("kept_step")
+    return f"。残したのは {kept} ステップ目" if kept and kept != record.get("steps") else ""
+
+
+def _judged(metrics: Mapping[str, Any], paired: Mapping[str, Any]) -> str:
+    verdict = _VERDICTS.get(paired["verdict"], _line(paired["verdict"]))
+    if metrics.get("contaminated") or metrics.get("rehearsal"):
+        return f"**判定なし**（数値だけなら {verdict}）"
+    return f"**{verdict}**（{_line(paired.get('reason') or _NOT_RECORDED)}）"
 
 
 def _suggest(run: Path, record: Mapping[str, Any], evaluated: Sequence[tuple[str, Mapping[str, Any] | InputError]]) -> list[str]:

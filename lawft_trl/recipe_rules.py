@@ -37,7 +37,7 @@ _OWNED = {
 _LOSS_METRICS = ("loss", "mean_token_accuracy", "entropy", "aux_loss")
 _LETTER_METRICS = tuple(
     f"letter_{name}"
-    for name in ("accuracy", "single_order_accuracy", "gold_logprob", "mass", "entropy", "share_a", "share_b", "share_c", "share_d", "alarm")
+    for name in ("accuracy", "single_order_accuracy", "gold_logprob", "mass", "entropy")  # those of which more is better
 )
 
 
@@ -147,6 +147,9 @@ def contradictions(values: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, s
             faults.append((f"training.{key}", "must be false: rows are trained one by one with completion masks"))
     if "lm_head" in (values["lora"].get("target_modules") or ()):
         faults.append(("lora.target_modules", "lm_head cannot be adapted: TRL computes the loss from its weight alone; remove it"))
+    attention = values["model"].get("attn_implementation")
+    if data.get("shared_prefix") and attention not in (None, "sdpa", "eager"):
+        faults.append(("data.shared_prefix", f"{attention} takes no mask of its own for every token; set model.attn_implementation: sdpa"))
     template = training.get("chat_template_path")
     if isinstance(template, str) and not template.endswith((".jinja", ".j2")):
         faults.append(("training.chat_template_path", "must be a .jinja file; another model's template would resize this one"))
@@ -187,6 +190,9 @@ def _choice_faults(values: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, s
         faults.append(("evaluation.early_stopping_patience", "counts evaluations: set training.eval_strategy: epoch (or steps)"))
     if patience is not None and metric is None:
         faults.append(("evaluation.early_stopping_patience", "needs training.metric_for_best_model, e.g. eval_letter_accuracy or eval_loss"))
+    if patience is not None and not training.get("load_best_model_at_end"):
+        text = "stops some evaluations after the best, and would keep the last state: set training.load_best_model_at_end: true"
+        faults.append(("evaluation.early_stopping_patience", text))
     name = str(metric).removeprefix("eval_")
     if metric is not None and name not in (*_LOSS_METRICS, *_LETTER_METRICS):
         known = (*_LOSS_METRICS, *_LETTER_METRICS)

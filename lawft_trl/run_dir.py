@@ -151,6 +151,7 @@ def _commit() -> dict[str, Any] | None:
     """The commit this package runs from; `None` where it was installed without its repository."""
     git = {"cwd": Path(__file__).parent, "capture_output": True, "text": True, "check": True}
     try:
+        subprocess.run(["git", "ls-files", "--error-unmatch", Path(__file__).name], **git)  # not that of a project it is installed in
         commit = subprocess.run(["git", "rev-parse", "HEAD"], **git).stdout.strip()
         changed = subprocess.run(["git", "status", "--porcelain"], **git).stdout
     except (OSError, subprocess.CalledProcessError):

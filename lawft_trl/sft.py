@@ -20,6 +20,7 @@ from lawft_trl.training.preflight import (
     REHEARSED_QUESTIONS,
     data_files,
     encode_role,
+    finish_monitor,
     keep_quantized_weights,
     read_roles,
     recipe_tokenizer,
@@ -58,13 +59,17 @@ def main(recipe: Recipe, *, resume: bool = False, force: bool = False, rehearsal
     from lawft_trl import run_dir
     from lawft_trl.data.chat import end_of_turn, prompt_fingerprint
     from lawft_trl.experiment_log import write_experiment
+    from lawft_trl.model_card import write_model_card
     from lawft_trl.training.dev_letters import ask_dev_questions, watch_dev_letters
+    from lawft_trl.training.launch_checks import describe_placement, refuse_impossible, visible_gpus
     from lawft_trl.training.records import summary_line, write_training_records
     from lawft_trl.training.shared_prefix import share_prefixes
     from lawft_trl.training.supervision import prove_trainer
 
     training = recipe.values["training"]
     require_device(training)
+    gpus, has_bf16 = visible_gpus()
+    refuse_impossible(recipe, os.environ, gpus=gpus, bf16=has_bf16)
     set_seed(training["seed"])
     state = PartialState(cpu=training.get("use_cpu", False))
 
@@ -93,8 +98,7 @@ def main(recipe: Recipe, *, resume: bool = False, force: bool = False, rehearsal
         peft_config=LoraConfig(**{"task_type": "CAUSAL_LM", **recipe.values["lora"]}),
     )
     prove_trainer(trainer, encoded)
-    if "quantization" in recipe.values:
-        keep_quantized_weights(trainer.model)
+    keep_quantized_weights(trainer.model)
     shared = share_prefixes(trainer, encoded, recipe.data.shared_prefix)
     watch_dev_letters(trainer, recipe, asked_dev)
 
@@ -111,20 +115,18 @@ def main(recipe: Recipe, *, resume: bool = False, force: bool = False, rehearsal
     state.wait_for_everyone()
     if state.is_main_process and not resume:
         run_dir.begin(target, recipe, record)
-    state.print(shared)
+    state.print(describe_placement(recipe, os.environ), shared, sep="\n")
     started = time.monotonic()
     checkpoint = run_dir.last_checkpoint(work) if resume else None
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     seconds = time.monotonic() - started
     trainer.save_model(str(work))
     if state.is_main_process:
-        results = write_training_records(work, trainer.state, rows=len(encoded), seconds=seconds, resumed_from=checkpoint)
-        if report_to:
-            import wandb
-
-            wandb.finish()
+        results = write_training_records(work, trainer, rows=len(encoded), seconds=seconds, resumed_from=checkpoint)
+        finish_monitor(report_to)
         run_dir.finish(work, target, results)
         write_experiment(target)
+        write_model_card(target)
         print(f"\n{summary_line(results)}\nAdapter: {target}" + ("" if rehearsal else f"\nNext:    lawft eval {target}"))
     state.wait_for_everyone()
 

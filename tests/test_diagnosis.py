@@ -37,7 +37,7 @@ def scored(letter, mass=0.99):
 
 
 def written(letter, text=None, *, cut=0):
-    return {"letter": letter, "outputs": (letter if text is None else text,), "cut": cut}
+    return {"letter": letter, "outputs": (letter if text is None else text,), "cut": cut, "unread": int(letter is None)}
 
 
 def right_for(share, wrong=1):

@@ -106,7 +106,7 @@ def test_all_sections_of_the_template_are_filled_in(tmp_path):
         "320 ステップ (max_steps)",
         "all-linear",
         "fp32 / float32",
-        "1.2 分、3 ステップ",
+        "1.2 分（途中の評価を含む）、3 ステップ",
         "gpu 7.50 GiB",
         "NVIDIA GeForce RTX 3080",
         "    lawft_trl/sft.py 'recipes/tiny direct.yaml'",
@@ -361,7 +361,7 @@ def test_the_terminal_shows_the_key_columns_in_80_characters(tmp_path, monkeypat
     evaluate(make_run(tmp_path, "direct_norag_qwen3"), contaminated="CONTAMINATED: 3 of 30")
     printed = lawft_log(tmp_path)
     assert all(len(line) <= 80 for line in printed.splitlines() if not line.startswith(("CONTAMINATED", "Holm")))
-    for shown in ("direct_norag_qwen3", "test_30", "30", "0.0", "80.0", "+80.0", "better", "CONTAMINATED"):
+    for shown in ("direct_norag_qwen3", "test_30", "30", "0.0", "80.0", "+80.0", "no verdict", "CONTAMINATED"):
         assert any(shown in line for line in printed.splitlines()), shown
     assert "CONTAMINATED direct_norag_qwen3 · test_30: CONTAMINATED: 3 of 30" in printed
 
@@ -374,7 +374,7 @@ def test_markdown_has_one_cell_per_column_whatever_the_names(tmp_path):
     assert len(table) == 3
     cells = [len(line.replace("\\\\", "").replace("\\|", "").split("|")) for line in table]
     assert len(set(cells)) == 1
-    assert table[2].startswith("| a\\|b \\\\ [赤] |") and "| x\\|y |" in table[2] and table[2].endswith("| better | CONTAMINATED |")
+    assert table[2].startswith("| a\\|b \\\\ [赤] |") and "| x\\|y |" in table[2] and table[2].endswith("| no verdict | CONTAMINATED |")
 
 
 def test_the_csv_opens_in_a_spreadsheet_with_full_precision(tmp_path):

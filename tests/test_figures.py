@@ -44,7 +44,7 @@ def predict(questions, skill, bias, seed, *, generated=False, silent=0.0):
             if generated:
                 answer = {"letter": answer["letter"], "outputs": (f"回答: {answer['letter']}",)}
                 if rng.random() < silent:
-                    answer = {"letter": None, "outputs": ("<b>いずれでもない</b>" * 80,), "cut": 1}
+                    answer = {"letter": None, "outputs": ("<b>いずれでもない</b>" * 80,), "cut": 1, "unread": 1}
             known = {key: question[key] for key in ("id", "group", "known_issue")}
             gold = LETTERS[order.index(question["answer"])]
             predictions.append(Prediction(**known, order=order, prompt_sha256=f"{question['id']} {order}", gold=gold, **answer))

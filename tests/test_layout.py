@@ -31,6 +31,7 @@ PARTS = {
     "lawft_trl.run_dir": "run_dir",
     "lawft_trl.experiment_log": "run_dir",
     "lawft_trl.model_card": "run_dir",
+    "lawft_trl.provenance": "run_dir",
     "lawft_trl.sft": "sft",
     "lawft_trl.cli": "cli",
 }

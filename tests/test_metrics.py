@@ -137,7 +137,7 @@ def test_always_one_letter_is_a_quarter(letter):
 
 def test_no_answer_is_never_right():
     unread = [
-        Prediction(id="q", group="g", order=order, prompt_sha256=order, outputs=("?",), letter=None, gold="a")
+        Prediction(id="q", group="g", order=order, prompt_sha256=order, outputs=("?",), unread=1, letter=None, gold="a")
         for order in ORDERS
     ]
     assert content_answers(unread) == {"q": None}

@@ -113,7 +113,7 @@ def test_the_name_does_not_grow(stored, monkeypatch):
 
 def test_choices_are_those_of_the_prompt(tmp_path):
     """An output that restates a choice is read with the choices in the order in which they were shown."""
-    texts = [replace(p, outputs=(QUESTIONS[0]["choices"]["b"],), letter=None) for p in written(QUESTIONS[:1], ["b"])]
+    texts = [replace(p, outputs=(QUESTIONS[0]["choices"]["b"],), letter=None, unread=1) for p in written(QUESTIONS[:1], ["b"])]
     found = rescore(save(tmp_path / "eval", QUESTIONS[:1], {"tuned": texts}))
     assert {(one["order"], one["new"]) for one in found.moved} == {("abcd", "b"), ("bcda", "a"), ("cdab", "d"), ("dabc", "c")}
     assert "comparison" not in found.after

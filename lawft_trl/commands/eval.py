@@ -86,7 +86,8 @@ def _served(options: argparse.Namespace) -> dict[str, Any]:
 def _require_usable(options: argparse.Namespace) -> None:
     """Raises `InputError` with everything that is wrong with the options."""
     if options.power is not None:
-        others = [name for name, value in [("RUN", options.path), ("--test", options.test), ("--name", options.name), ("--force", options.force)] if value]
+        names = ("path", "test", "name", "force", "scorer", "answer", *_SETTINGS, "endpoint", "tuned", "base", "model", "out")
+        others = ["RUN" if name == "path" else f"--{name.replace('_', '-')}" for name in names if getattr(options, name)]
         if others:
             raise InputError(f"--power evaluates no run; leave out {', '.join(others)}")
         return

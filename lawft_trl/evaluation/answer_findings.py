@@ -79,13 +79,13 @@ def _written_form(pair: Pair, answer: str) -> list[Finding]:
     """Answers were written, and have no letter or another form than was asked for."""
     if not any(p.outputs for p in pair.answers):
         return []
-    silent = _raised(pair, lambda p: p.letter is None, even_if_before=True)
+    silent = _raised(pair, lambda p: p.is_silent, even_if_before=True)
     strange = _raised(pair, lambda p: any(not _is_bare(text) for text in p.outputs)) if answer == "direct" else None
     says = [f"{silent} of the answers have no letter that can be read"] if silent else []
     says += [f"{strange} are not the bare letter that was asked for"] if strange else []
     if not says:
         return []
-    faulty = Counter(text for p in pair.answers for text in p.outputs if p.letter is None or (strange and not _is_bare(text)))
+    faulty = Counter(text for p in pair.answers for text in p.outputs if p.is_silent or (strange and not _is_bare(text)))
     shown = f", mostly {_quoted(faulty.most_common(1)[0][0])}" if faulty else ""
     return [
         finding(

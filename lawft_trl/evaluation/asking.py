@@ -16,7 +16,7 @@ from lawft_trl.errors import InputError
 from lawft_trl.evaluation.metrics import Prediction
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 _QUIET_SECONDS = 3  # a progress bar comes only for what takes longer
@@ -168,6 +168,30 @@ def _label_ids(tokenizer: "PreTrainedTokenizerBase", text: str, input_ids: list[
     if len(set(label_ids)) < len(LETTERS):
         raise InputError(f"{tokenizer.name_or_path}: two of the letters a, b, c, d are the same token")
     return label_ids
+
+
+def require_room(model: "PreTrainedModel", asked: Sequence[Asked], max_new_tokens: int) -> None:
+    """Finds prompts that would reach beyond what the model was made for, where it answers anything.
+
+    Raises:
+        InputError: naming them and their lengths.
+    """
+    room = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    if room is None:
+        return
+    longest: dict[str, int] = {}
+    for item in asked:
+        longest[item.row.source] = max(longest.get(item.row.source, 0), len(item.input_ids))
+    problems = [
+        f"{source}: {length} tokens of prompt and up to {max_new_tokens} of answer"
+        for source, length in longest.items()
+        if length + max_new_tokens > room
+    ]
+    if problems:
+        raise InputError(
+            f"{len(problems)} of {len(longest)} questions do not fit the model's context window of {room} tokens",
+            [*problems, "set evaluation.max_new_tokens (--max-new-tokens) lower, or show fewer statutes: data.overlong=trim_statutes"],
+        )
 
 
 def unique_questions(rows: Sequence[Row]) -> list[Row]:

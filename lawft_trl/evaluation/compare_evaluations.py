@@ -105,7 +105,7 @@ def compare_evaluations(
     adjusted = holm([result["p_value"] for result in found])
     comparisons = []
     for side, result, p_value, described in zip(others, found, adjusted, figures[1:], strict=True):
-        verdict, reason = judge(*result["interval"], p_value, figures[0], described)
+        verdict, reason = judge(*result["interval"], max(p_value, result["group_p_value"]), figures[0], described)
         changed = {kind: _texts(result[kind], first, side) for kind in ("gained", "lost")}
         comparisons.append({**result, "holm_p_value": p_value, "verdict": verdict, "reason": reason, "changed": changed})
     evaluations = {side.evaluation.path: side.evaluation.metrics for side in sides}

@@ -29,7 +29,6 @@ def write_comparison(result: Mapping[str, Any], out: Path, *, force: bool = Fals
     Raises:
         InputError: when something is there that may not be replaced.
     """
-    out.parent.mkdir(parents=True, exist_ok=True)
     with whole_folder(out, force=force, mark="comparison.json", rename="--out") as folder:
         write_json(folder / "comparison.json", result)
         (folder / "comparison.md").write_text(render_comparison(result), encoding="utf-8")

@@ -20,6 +20,7 @@ from lawft_trl.evaluation.prior import label_prior
 from lawft_trl.evaluation.training_evidence import MOST_CHECKED, training_evidence, training_questions
 from lawft_trl.evaluation.wandb_log import log_evaluation, require_login
 from lawft_trl.experiment_log import write_experiment
+from lawft_trl.model_card import write_model_card
 from lawft_trl.recipe import Recipe
 from lawft_trl.run_dir import now
 
@@ -89,6 +90,7 @@ def evaluate_run(
     }
     write_evaluation(held_out.out, metrics, predictions, questions, force=force)
     write_experiment(run.path)
+    write_model_card(run.path)
     if run.recipe.monitor.wandb != "disabled":
         log_evaluation(read_evaluation(held_out.out), run.recipe.monitor, folder=held_out.out)
     return {**metrics, "report": str(held_out.out / "report.md")}

@@ -3,6 +3,7 @@
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,14 @@ from lawft_trl.evaluation.asking import Asked, ask, unique_questions
 from lawft_trl.evaluation.diagnosis import TrainEvidence, diagnose, retrieval_figures
 from lawft_trl.evaluation.evaluate import describe_pair
 from lawft_trl.evaluation.folder import describe_questions, write_evaluation
-from lawft_trl.evaluation.generation import Generation
+from lawft_trl.evaluation.generation import Generation, opened_thought
 from lawft_trl.evaluation.held_out import describe_held_out, prepare
 from lawft_trl.evaluation.metrics import Prediction, describe_model
 from lawft_trl.evaluation.served import Service, ask_served
 from lawft_trl.evaluation.training_evidence import training_evidence
 from lawft_trl.experiment_log import write_experiment
 from lawft_trl.folders import refuse_existing
+from lawft_trl.model_card import write_model_card
 from lawft_trl.recipe_sections import EvaluationSection
 
 
@@ -66,7 +68,13 @@ def evaluate_served_run(
     parameters = service.parameters(generation, kwargs, end_of_turn(held_out.tokenizer, kwargs))
     names = {side: names[side] for side in ("base", "tuned") if side in names}
     predictions, facts = ask_served(
-        service.endpoint, names, held_out.asked, samples=generation.samples, parameters=parameters, cache=cache_folder(held_out.out)
+        service.endpoint,
+        names,
+        held_out.asked,
+        samples=generation.samples,
+        parameters=parameters,
+        cache=cache_folder(held_out.out),
+        opened=opened_thought(held_out.tokenizer, held_out.asked[0].input_ids),
     )
     seed = recipe.evaluation.seed
     described = describe_pair(**predictions, seed=seed) if "base" in predictions else _describe(predictions, seed)
@@ -74,6 +82,7 @@ def evaluate_served_run(
     evidence = training_evidence(held_out.run, held_out.facts["contaminated"], [])
     written = _write(held_out.out, metrics, predictions, held_out.asked, evidence, force=force, rename="--name")
     write_experiment(held_out.run.path)
+    write_model_card(held_out.run.path)
     return written
 
 
@@ -131,6 +140,7 @@ def evaluate_served(
         "rehearsal": False,
         "scorer": "generate",
         "answer": answer,
+        "generation": asdict(generation),
         **describe_held_out(file, rows, asked),
         **_describe(predictions, generation.seed),
         **_how_asked(service, facts, []),

@@ -1,11 +1,13 @@
 """An evaluation on disk: the figures, every prediction, what was asked, and the reports made from them."""
 
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lawft_trl.data.questions import LETTERS
 from lawft_trl.data.rows import Row
 from lawft_trl.errors import InputError
 from lawft_trl.evaluation.asking import Asked
@@ -107,6 +109,16 @@ def find_evaluation(path: Path) -> Path:
     raise InputError(f"{path}: no evaluation here (no metrics.json) and no run (no run.json)")
 
 
+def _require_whole(metrics: Any, predictions: Mapping[str, Sequence[Prediction]]) -> None:
+    if not isinstance(metrics, dict) or set(predictions) != set(metrics["models"]):
+        raise ValueError("metrics.json and predictions.jsonl are not about the same models")
+    if len({frozenset((p.id, p.order, p.gold) for p in answers) for answers in predictions.values()}) > 1:
+        raise ValueError("the models were not asked the same: predictions.jsonl is not whole")
+    for prediction in itertools.chain.from_iterable(predictions.values()):
+        if sorted(prediction.order) != list(LETTERS) or prediction.gold not in LETTERS:
+            raise ValueError(f"{prediction.id}: order {prediction.order!r}, gold {prediction.gold!r}")
+
+
 def read_evaluation(path: Path) -> Evaluation:
     """Reads the evaluation that `path` names, see `find_evaluation`.
 
@@ -120,6 +132,7 @@ def read_evaluation(path: Path) -> Evaluation:
         for _, line in read_jsonl(folder / "predictions.jsonl"):
             predictions.setdefault(line.pop("model"), []).append(Prediction.from_record(line))
         questions = {line["id"]: line for _, line in read_jsonl(folder / "questions.jsonl")}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        _require_whole(metrics, predictions)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{folder}: not an evaluation of this version: {error!r:.100}; evaluate again with --force") from error
     return Evaluation(path=folder, metrics=metrics, predictions=predictions, questions=questions)

@@ -11,9 +11,8 @@ from tqdm.auto import tqdm
 
 from lawft_trl.data.chat import encode, end_of_turn
 from lawft_trl.data.prompts import Answer
-from lawft_trl.errors import InputError
 from lawft_trl.evaluation.answers import parse_answer
-from lawft_trl.evaluation.asking import Asked
+from lawft_trl.evaluation.asking import Asked, require_room
 from lawft_trl.evaluation.metrics import Prediction
 from lawft_trl.recipe_sections import EvaluationSection
 
@@ -87,7 +86,7 @@ def generate_answers(
     Raises:
         InputError: for prompts that leave too little of the context window for an answer.
     """
-    _require_room(model, asked, generation.max_new_tokens)
+    require_room(model, asked, generation.max_new_tokens)
     ends = _end_tokens(model, tokenizer, template_kwargs)
     work = [(index, sample) for index in range(len(asked)) for sample in range(generation.samples)]
     work.sort(key=lambda item: -len(asked[item[0]].input_ids))  # batches hold little padding; what needs most memory comes first
@@ -99,7 +98,7 @@ def generate_answers(
             for (index, _), (item, _), tokens in zip(work[start : start + batch_size], batch, answers, strict=True):
                 length = next((place for place, token in enumerate(tokens) if token in ends), len(tokens))
                 text = tokenizer.decode(tokens[:length], skip_special_tokens=False, clean_up_tokenization_spaces=False)
-                written[index].append((_opened_thought(tokenizer, item.input_ids) + text, length == len(tokens)))
+                written[index].append((opened_thought(tokenizer, item.input_ids) + text, length == len(tokens)))
             bar.update(len(batch))
     return [read_outputs(item, *zip(*written[index], strict=True)) for index, item in enumerate(asked)]
 
@@ -112,8 +111,8 @@ def read_outputs(item: Asked, outputs: Sequence[str], cut: Sequence[bool]) -> Pr
         outputs: the answers.
         cut: for each whether it reached the greatest length.
     """
-    letter = majority([parse_answer(output, choices=item.choices) for output in outputs])
-    return item.prediction(letter=letter, outputs=tuple(outputs), cut=sum(cut))
+    letters = [parse_answer(output, choices=item.choices) for output in outputs]
+    return item.prediction(letter=majority(letters), outputs=tuple(outputs), cut=sum(cut), unread=letters.count(None))
 
 
 def majority(letters: Sequence[str | None]) -> str | None:
@@ -124,25 +123,6 @@ def majority(letters: Sequence[str | None]) -> str | None:
     return ranked[0][0]
 
 
-def _require_room(model: "PreTrainedModel", asked: Sequence[Asked], max_new_tokens: int) -> None:
-    room = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    if room is None:
-        return
-    longest: dict[str, int] = {}
-    for item in asked:
-        longest[item.row.source] = max(longest.get(item.row.source, 0), len(item.input_ids))
-    problems = [
-        f"{source}: {length} tokens of prompt and up to {max_new_tokens} of answer"
-        for source, length in longest.items()
-        if length + max_new_tokens > room
-    ]
-    if problems:
-        raise InputError(
-            f"{len(problems)} of {len(longest)} questions do not fit the model's context window of {room} tokens",
-            [*problems, "set evaluation.max_new_tokens (--max-new-tokens) lower, or show fewer statutes: data.overlong=trim_statutes"],
-        )
-
-
 def _end_tokens(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", template_kwargs: Mapping[str, Any]) -> list[int]:
     """Every token at which an answer ends."""
     of_model = model.generation_config.eos_token_id
@@ -151,7 +131,7 @@ def _end_tokens(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", 
     return sorted(found - {None})
 
 
-def _opened_thought(tokenizer: "PreTrainedTokenizerBase", input_ids: Sequence[int]) -> str:
+def opened_thought(tokenizer: "PreTrainedTokenizerBase", input_ids: Sequence[int]) -> str:
     """`<think>` where the prompt ends within a thought, so that an output which never leaves it is not taken for an answer."""
     tail = tokenizer.decode(input_ids[-_LAST_TOKENS:])
     return "<think>\n" if tail.rfind("<think>") > tail.rfind("</think>") else ""

@@ -1,7 +1,7 @@
 """What an evaluation of a run asks: its held-out questions, as prompts in the form it was trained on."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ from lawft_trl.data.questions import ORDERS
 from lawft_trl.data.rows import Row, read_rows, select_rows
 from lawft_trl.errors import InputError
 from lawft_trl.evaluation.asking import Asked, ask, unique_questions
+from lawft_trl.evaluation.generation import Generation
 from lawft_trl.evaluation.training_evidence import training_rows
 from lawft_trl.folders import refuse_existing
 from lawft_trl.recipe import Recipe
@@ -85,6 +86,7 @@ def prepare(
     file = test or held_out_file(run)
     recipe = with_evaluation(run.recipe, **settings)
     scorer, answer, usual = how_to_ask(recipe, scorer, answer)
+    _refuse_generation_settings(scorer, settings)
     how = [answer, "served"] if served else [] if usual else [answer, scorer]
     out = run.path / "eval" / (name or "-".join([file.stem, *how, *changed_settings(run.recipe, settings)]))
     refuse_existing(out, force=force, mark="metrics.json", rename="--name")
@@ -102,6 +104,7 @@ def prepare(
         "model": recipe.model.name_or_path,
         "scorer": scorer,
         "answer": answer,
+        "generation": asdict(Generation.of(recipe.evaluation, answer)) if scorer == "generate" else None,
         "statutes": recipe.pattern.statutes,
         "prompt_fingerprint": run.record["identity"]["prompt_fingerprint"],
         "overlap": overlap,
@@ -114,6 +117,13 @@ def prepare(
     )
     asked = held_out.ask(rows)
     return replace(held_out, asked=asked, facts={**facts, **describe_held_out(file, rows, asked)})
+
+
+def _refuse_generation_settings(scorer: str, settings: Mapping[str, Any]) -> None:
+    given = [name for name in ("samples", "temperature", "max_new_tokens") if settings.get(name) is not None]
+    if scorer == "letters" and given:
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise InputError(f"{options}: only for generated answers, and letters are scored here; add --scorer generate")
 
 
 def with_evaluation(recipe: Recipe, **settings: Any) -> Recipe:
@@ -156,7 +166,8 @@ def describe_held_out(file: Path, rows: Sequence[Row], asked: Sequence[Asked]) -
 
 def _how_asked(rows: Sequence[Row], asked: Sequence[Asked]) -> str:
     orders = len(asked) / len(rows)
-    text = f"{len(rows)} questions in {'four orders' if orders == 4 else f'{orders:.1f} orders on average'} each"
+    how = {4: "in four orders each", 1: "in one order"}.get(orders, f"in {orders:.1f} orders on average each")
+    text = f"{len(rows)} questions {how}"
     passages = {row.id: len(row.meta.get("statutes") or []) for row in rows}
     trimmed = {item.row.id for item in asked if len(item.row.meta.get("statutes") or []) < passages[item.row.id]}
     return text + (f", {len(trimmed)} of them with fewer statutes to fit training.max_length" if trimmed else "")
@@ -207,6 +218,18 @@ def _require_same_prompt(run: FinishedRun, fingerprint: str) -> None:
         )
 
 
+def _chosen_on(run: FinishedRun, rows: Sequence[Row]) -> str | None:
+    """The sentence of a report on questions by which the checkpoint was chosen; `None` where it was not."""
+    training, evaluation = run.recipe.values["training"], run.recipe.evaluation
+    if not (training.get("load_best_model_at_end") or evaluation.early_stopping_patience):
+        return None
+    dev, _ = training_rows(run, "dev")
+    touched = len({overlap.test.id for overlap in find_overlaps(dev, rows)})
+    if not touched:
+        return None
+    return f"CONTAMINATED: the checkpoint was chosen by {touched} of the {len(rows)} held-out questions (data.dev): this is not a held-out result."
+
+
 def check_overlap(run: FinishedRun, rows: Sequence[Row]) -> tuple[str, str | None, list[str]]:
     """Compares the scored rows with the rows the run was trained on.
 
@@ -216,13 +239,17 @@ def check_overlap(run: FinishedRun, rows: Sequence[Row]) -> tuple[str, str | Non
     Raises:
         InputError: when they overlap and the recipe does not allow it.
     """
+    chosen_on = _chosen_on(run, rows)
     train, missing = training_rows(run)
     if missing:
-        text = f"not checked: {missing} is gone or has changed since the training"
-        return text, None, [f"Overlap of training and held-out rows {text}."]
+        text, known = f"not checked: {missing} is gone or has changed since the training", run.record.get("overlap") or "none"
+        found = None
+        if run.recipe.data.allow_overlap and "train rows are in" in known:
+            found = f"CONTAMINATED: {known}, as was found before the training (data.allow_overlap): this is not a held-out result."
+        return text, found or chosen_on, [f"Overlap of training and held-out rows {text}."]
     overlaps = find_overlaps(train, rows)
     if not overlaps:
-        return "none", None, []
+        return "none", chosen_on, []
     touched = len({overlap.test.id for overlap in overlaps})
     text = f"{touched} of {len(rows)} held-out questions are in the training rows"
     if not run.recipe.data.allow_overlap:

@@ -16,6 +16,7 @@ from lawft_trl.evaluation.report import (
     interval,
     known_issues_lines,
     points,
+    scored_sentence,
     share,
     train_check_lines,
 )
@@ -67,6 +68,7 @@ def render_html(
         figures=[(_svg(to_svg(figure)), _CAPTIONS[name]) for name, figure in figures.items()],
         changed=_changed(paired, predictions, questions) if paired else [],
         unread={model: found for model, answers in predictions.items() if (found := _unread(answers))},
+        scored=scored_sentence(metrics),
         version=__version__,
     )
 
@@ -130,7 +132,7 @@ def _changed(
 
 def _unread(answers: Sequence[Prediction]) -> dict[str, Any] | None:
     """A few raw answers in which no letter was found; `None` where there are none."""
-    found = [answer for answer in answers if answer.letter is None and answer.outputs]
+    found = [answer for answer in answers if answer.is_silent and answer.outputs]
     if not found:
         return None
     shown = [

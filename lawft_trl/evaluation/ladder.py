@@ -25,7 +25,7 @@ from lawft_trl.evaluation.folder import describe_questions
 from lawft_trl.evaluation.held_out import check_overlap, describe_held_out, held_out_file, how_to_ask, run_tokenizer
 from lawft_trl.evaluation.ladder_report import render_ladder
 from lawft_trl.evaluation.loading import load_tuned
-from lawft_trl.evaluation.metrics import Prediction, compare, describe_model
+from lawft_trl.evaluation.metrics import Prediction, compare, describe_model, judge
 from lawft_trl.evaluation.paired import holm
 from lawft_trl.folders import refuse_existing, whole_folder, write_json
 from lawft_trl.run_dir import read_run
@@ -96,13 +96,18 @@ def climb(
     out = run.path / "ladders" / name
     refuse_existing(out, force=force, mark="ladder.json", rename="--name")
     tokenizer, recipe = run_tokenizer(run), run.recipe
-    file = held_out_file(run)
+    data = data or held_out_file(run).parent.parent
+    if limit is not None and limit < 1:
+        raise InputError(f"--limit {limit}: expected at least 1")
     rungs = [Rung(*combination) for combination in itertools.product(statutes, answers, promptings)]
-    rows = _rows(data or file.parent.parent, rungs, recipe.pattern.system, limit)
+    rows = _rows(data, rungs, recipe.pattern.system, limit)
+    file = Path(next(iter(rows.values()))[0].source.rpartition(":")[0])
     overlap, contaminated, warnings = check_overlap(run, next(iter(rows.values())))
+    if limit is not None:
+        warnings.append(f"Only the first {limit} held-out questions were asked.")
     if run.record.get("rehearsal"):
         warnings.insert(0, "REHEARSAL on the tiny model: the way works; the figures mean nothing.")
-    asked = {rung: _ask(rung, rows[rung], tokenizer, recipe, data or file.parent.parent, system) for rung in rungs}
+    asked = {rung: _ask(rung, rows[rung], tokenizer, recipe, data, system) for rung in rungs}
 
     model = load_tuned(run)
     predictions: dict[str, dict[Rung, list[Prediction]]] = {"base": {}, "tuned": {}}
@@ -211,6 +216,7 @@ def _ask(rung: Rung, rows: Sequence[Row], tokenizer: Any, recipe: Any, data: Pat
         letters=how_to_ask(recipe, None, rung.answer)[0] == "letters",
         orders=ORDERS[: recipe.evaluation.orders],
         examples=examples,
+        trim_to=recipe.max_length if recipe.data.overlong == "trim_statutes" and not examples else None,
     )
 
 
@@ -262,9 +268,12 @@ def _tests(predictions: Mapping[str, Mapping[Rung, Sequence[Prediction]]], rungs
         if first not in rungs or second not in rungs:
             continue
         paired = compare(_unhashed(predictions[first_side][first]), _unhashed(predictions[second_side][second]), seed=seed)
-        found.append({"question": question, "first": f"{first_side}: {first}", "second": f"{second_side}: {second}", **paired})
+        sides = [(first_side, first), (second_side, second)]
+        found.append({"question": question, "first": f"{first_side}: {first}", "second": f"{second_side}: {second}", "sides": sides, **paired})
     for test, adjusted in zip(found, holm([test["p_value"] for test in found]), strict=True):
         test["holm_p"] = adjusted
+        figures = [describe_model(predictions[side][rung]) for side, rung in test.pop("sides")]
+        test["verdict"], test["reason"] = judge(*test["interval"], max(adjusted, test["group_p_value"]), *figures)
     return found
 
 

@@ -5,8 +5,6 @@ from typing import Any
 
 from lawft_trl.evaluation.report import interval, points, share
 
-_SIGNIFICANT = 0.05
-
 # What is compared under each heading, and what the reader wants to know.
 _QUESTIONS = {
     "tuning": "Does the tuned model do better than its base, asked the same way?",
@@ -27,12 +25,12 @@ def render_ladder(ladder: Mapping[str, Any]) -> str:
     lines = [f"**{ladder['contaminated']}**", ""] if ladder["contaminated"] else []
     lines += [f"# Ladder of {ladder['run']}", ""]
     lines += [f"> **{text}**" for text in ladder["warnings"]] + ([""] if ladder["warnings"] else [])
-    lines += _in_words(ladder["tests"])
+    lines += _in_words(ladder)
     lines += ["![Accuracy of base and tuned on every rung](ladder.svg)", "", *_rungs(ladder), *_retrieval(ladder["rungs"])]
     for question, heading in _QUESTIONS.items():
         lines += _tests(heading, [test for test in ladder["tests"] if test["question"] == question])
     lines += [
-        "p: exact McNemar, two-sided. Holm: adjusted for all comparisons of this page. Interval: bootstrap over statute groups.",
+        "p: exact McNemar, two-sided. Holm: adjusted for all comparisons of this page; a verdict also needs the sign flip of whole groups. Interval: bootstrap over statute groups.",
         "",
         "## How it was asked",
         "",
@@ -45,15 +43,21 @@ def render_ladder(ladder: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _in_words(tests: Sequence[Mapping[str, Any]]) -> list[str]:
+def _in_words(ladder: Mapping[str, Any]) -> list[str]:
     """What the comparisons show, one line each; silence where nothing is shown is said too."""
-    found = [test for test in tests if test["holm_p"] < _SIGNIFICANT and not test["interval"][0] <= 0 <= test["interval"][1]]
+    if ladder["contaminated"] or ladder["rehearsal"]:
+        return ["No verdicts: these figures mean nothing.", ""]
+    tests = ladder["tests"]
+    found = [test for test in tests if test["verdict"] != "no evidence"]
     lines = [
-        f"- {test['second']} **{'better' if test['difference'] > 0 else 'worse'}** than {test['first']} ({points(test['difference'])}, Holm p = {test['holm_p']:.2g})"
-        for test in found
+        f"- {test['second']} **{test['verdict']}** than {test['first']} ({points(test['difference'])}, Holm p = {test['holm_p']:.2g})" for test in found
     ]
     unread = [test for test in tests if test["question"] == "reading" and test not in found]
-    lines += [f"- no evidence that {test['second'].split(':')[0]} reads the statutes: {test['second']} and {test['first']} do not differ" for test in unread]
+    lines += [
+        f"- no evidence that {test['second'].split(':')[0]} reads the statutes: from {test['first']} to {test['second']} "
+        f"{points(test['difference'])}, {points(test['interval'][0])} to {points(test['interval'][1])} ({test['reason']})"
+        for test in unread
+    ]
     rest = len(tests) - len(found) - len(unread)
     if rest:
         lines.append(f"- {rest} other comparison(s): no evidence either way")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from tqdm.auto import tqdm
 
 from lawft_trl.data.questions import LETTERS, ORDERS
-from lawft_trl.evaluation.asking import Asked
+from lawft_trl.evaluation.asking import Asked, require_room
 from lawft_trl.evaluation.metrics import Prediction
 
 if TYPE_CHECKING:
@@ -33,10 +33,12 @@ def score_letters(
         Predictions in the order of `asked`.
 
     Raises:
-        RuntimeError: when the model's output is not finite.
+        InputError: when a prompt does not fit the model's context window.
+        FloatingPointError: when the model's output is not finite.
     """
     import torch
 
+    require_room(model, asked, 1)
     predictions: dict[int, Prediction] = {}
     with tqdm(total=len(asked), desc=progress, unit="prompt", delay=_QUIET_SECONDS, leave=False) as bar, torch.inference_mode():
         for shared, indices in _batches(asked, batch_size, share=_can_share(model)):
@@ -146,16 +148,18 @@ def _read_letters(model: "PreTrainedModel", batch: Sequence[Asked], **inputs: An
         logits = model(**inputs, logits_to_keep=1).logits[:, -1].float()
     finally:
         hook.remove()
-    letters = logits.gather(1, labels)
-    if type(head) is torch.nn.Linear and head.bias is None:
+    letters = logits.gather(1, labels.to(logits.device))
+    if type(head) is torch.nn.Linear and head.bias is None and not head.weight.is_meta:  # meta: the weights are offloaded
         # A bfloat16 logit near 20 comes in steps of an eighth, which ties letters; the four rows are worth float32. A
-        # model that does more to its logits than this product (soft caps, scales) keeps its own.
-        exact = (seen[0].float()[:, None] * head.weight[labels].float()).sum(dim=-1)
+        # model that does more to its logits than this product (soft caps, scales) keeps its own. Where the model is
+        # spread over devices, the head is on another than the one that prompts go to.
+        place = head.weight.device
+        exact = (seen[0].to(place).float()[:, None] * head.weight[labels.to(place)].float()).sum(dim=-1).to(letters.device)
         if torch.allclose(exact, letters, rtol=0.02, atol=0.05):
             letters = exact
     logprobs = letters - logits.logsumexp(dim=-1, keepdim=True)  # (batch, 4)
     if not torch.isfinite(logprobs).all():
-        raise RuntimeError("the model's logits are not finite; load it in bfloat16 or float32, not in float16")
+        raise FloatingPointError("the model's logits are not finite; load it in bfloat16 or float32, not in float16")
     return logprobs.tolist()
 
 

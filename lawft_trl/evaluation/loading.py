@@ -31,7 +31,7 @@ def load_tuned(run: FinishedRun) -> "PeftModel":
     on_gpu = torch.cuda.is_available() and not run.recipe.values["training"].get("use_cpu", False)
     kwargs["device_map"] = (model.device_map or {"": 0}) if on_gpu else {"": "cpu"}
     if model.max_memory and on_gpu:
-        kwargs["max_memory"] = model.max_memory
+        kwargs["max_memory"] = dict(model.max_memory)  # accelerate writes into it
     # The class TRL trained, which is not AutoModelForCausalLM's for models that also see images: an adapter's weights
     # are named after their place in that class.
     architectures = AutoConfig.from_pretrained(model.name_or_path, **source).architectures or [""]

@@ -39,6 +39,7 @@ class Prediction:
         letter_logprobs: log-probability of each letter among all tokens; `None` where answers were generated.
         outputs: the raw answers, `()` where letters were scored; of several the letter that most of them give counts.
         cut: how many of `outputs` reached the greatest length.
+        unread: how many of `outputs` give no letter.
         known_issue: whether the data's authors doubt the gold answer.
     """
 
@@ -51,7 +52,13 @@ class Prediction:
     letter_logprobs: dict[str, float] | None = None
     outputs: tuple[str, ...] = ()
     cut: int = 0
+    unread: int = 0
     known_issue: bool = False
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether no answer to the prompt has a letter."""
+        return self.letter is None and self.unread == len(self.outputs)
 
     @property
     def letter_probs(self) -> dict[str, float] | None:
@@ -107,11 +114,11 @@ def describe_model(predictions: Sequence[Prediction], *, seed: int = 0) -> dict[
         seed: seed of the bootstrap.
 
     Returns:
-        `accuracy` and `interval` (Wilson) over questions; `single_order_accuracy` over question and order, with
+        `accuracy` and `interval` (Wilson) over questions, `group_interval` (bootstrap over groups); `single_order_accuracy` over question and order, with
         `single_order_interval` (bootstrap over groups); `all_orders_correct` (share of questions that are right in
         every order asked: CircularEval); `letters` chosen; what `letter_scores` returns; `consistency` (share of
         questions with the same choice in every order); `label_mass` (mean probability of any letter; `None` without
-        scores); `unparsed` (predictions without an answer); `without_known_issues` (`questions`, `correct`, `accuracy`
+        scores); `unparsed` (predictions none of whose answers has a letter) and `ties` (no letter leads); `without_known_issues` (`questions`, `correct`, `accuracy`
         and `interval` of the others where the gold answer of some is in doubt, else `None`); `one_order` (the same
         figures of each question in its own order alone: `as_asked`, and `debiased` of the prior for letters that the
         other groups' questions show; `None` unless letters were scored in four orders).
@@ -130,6 +137,7 @@ def describe_model(predictions: Sequence[Prediction], *, seed: int = 0) -> dict[
     own = one_order_hits(predictions)
     return {
         **share_right(list(right.values())),
+        "group_interval": list(cluster_interval([float(hit) for hit in right.values()], [groups[question] for question in right], seed)),
         "single_order_accuracy": float(np.mean([prediction.letter == prediction.gold for prediction in predictions])),
         "single_order_interval": list(cluster_interval(list(scores.values()), list(groups.values()), seed)),
         "all_orders_correct": float(np.mean([score == 1 for score in scores.values()])),
@@ -137,7 +145,8 @@ def describe_model(predictions: Sequence[Prediction], *, seed: int = 0) -> dict[
         **letter_scores(predictions),
         "consistency": float(np.mean([len(shown) == 1 and None not in shown for shown in chosen.values()])),
         "label_mass": float(np.mean(masses)) if masses else None,
-        "unparsed": counts[None],
+        "unparsed": sum(prediction.is_silent for prediction in predictions),
+        "ties": sum(prediction.letter is None and not prediction.is_silent for prediction in predictions),
         "without_known_issues": share_right(sound) if doubtful and sound else None,
         "one_order": dict(zip(("as_asked", "debiased"), map(share_right, own), strict=True)) if own else None,
     }
@@ -199,7 +208,7 @@ def compare(base: Sequence[Prediction], tuned: Sequence[Prediction], *, seed: in
 
     Returns:
         `gained`, `lost` (question ids), `difference` in accuracy, `interval` (95 % percentile bootstrap over groups),
-        `p_value` (exact McNemar), `discordance` (share of questions that only one got right) and `smallest_detectable`
+        `p_value` (exact McNemar), `group_p_value` (signs of whole groups flipped), `discordance` (share of questions that only one got right) and `smallest_detectable`
         (the difference that so many questions show with 80 % power at that discordance; `None` where there is none),
         `single_order` (`difference` of the mean over orders, its bootstrap `interval` and the `p_value` of flipping the
         signs of whole groups), `majority_baseline`, `verdict` and `reason`.
@@ -223,12 +232,13 @@ def compare(base: Sequence[Prediction], tuned: Sequence[Prediction], *, seed: in
         "difference": sum(change.values()) / len(change),
         "interval": [low, high],
         "p_value": mcnemar(len(gained), len(lost)),
+        "group_p_value": sign_flip([change[question] for question in gold], groups, seed),
         "discordance": discordance,
         "smallest_detectable": smallest_detectable(len(gold), discordance),
         "single_order": _compare_orders(base, tuned, groups, seed),
         "majority_baseline": max(Counter(p.gold for p in base if p.order == base[0].order).values()) / len(gold),
     }
-    verdict, reason = judge(low, high, result["p_value"], describe_model(base), describe_model(tuned))
+    verdict, reason = judge(low, high, max(result["p_value"], result["group_p_value"]), describe_model(base), describe_model(tuned))
     return {**result, "verdict": verdict, "reason": reason}
 
 
@@ -243,12 +253,12 @@ def _compare_orders(base: Sequence[Prediction], tuned: Sequence[Prediction], gro
 
 
 def judge(low: float, high: float, p_value: float, base: dict[str, Any], tuned: dict[str, Any]) -> tuple[Verdict, str]:
-    """The verdict on a difference with the interval `[low, high]`, and why."""
+    """The verdict on a difference with the interval `[low, high]`, and why; `p_value` is the highest of the tests'."""
     if low <= 0 <= high:
         return "no evidence", "the interval of the difference contains 0"
-    # With few questions or groups the bootstrap has little to draw from and its interval is too narrow.
+    # With few groups the bootstrap has little to draw from and its interval is too narrow; one group gives it no width.
     if p_value >= _SIGNIFICANT:
-        return "no evidence", f"the paired test does not agree with the interval (p = {p_value:.2g})"
+        return "no evidence", f"the paired tests do not both agree with the interval (p = {p_value:.2g})"
     if high < 0:
         return "worse", "the whole interval of the difference is below 0"
     rise = tuned["rstd"] - base["rstd"]

@@ -22,10 +22,10 @@ def render_report(metrics: Mapping[str, Any]) -> str:
     lines = [f"**{metrics['contaminated']}**", ""] if metrics["contaminated"] else []
     lines += [f"# Evaluation of {metrics['run']}", ""]
     lines += [f"> **{text}**" for text in metrics["warnings"]] + ([""] if metrics["warnings"] else [])
+    if metrics.get("cross_validation"):
+        lines += cross_validation_lines(metrics)
     if paired:
         lines += _verdict(metrics, paired)
-    if metrics.get("cross_validation"):
-        lines += cross_validation_lines(metrics["cross_validation"])
     lines += _diagnosis(metrics.get("diagnosis") or [])
     lines += _table(models)
     majority = f", always the most frequent gold letter {share(paired['majority_baseline'])} (in the questions' own order)" if paired else ""
@@ -34,6 +34,11 @@ def render_report(metrics: Mapping[str, Any]) -> str:
     if paired:
         lines += _changed(paired)
     return "\n".join(lines)
+
+
+def judged(metrics: Mapping[str, Any], verdict: str) -> str:
+    """A verdict in a few words; none where the figures mean nothing."""
+    return f"no verdict, the figures alone would say {verdict}" if metrics["contaminated"] or metrics["rehearsal"] else verdict
 
 
 def headline(metrics: Mapping[str, Any]) -> str:
@@ -56,7 +61,8 @@ def _verdict(metrics: Mapping[str, Any], paired: Mapping[str, Any]) -> list[str]
         "",
         f"{second} - {first}: **{points(paired['difference'])}**, 95 % interval {points(low)} to {points(high)} "
         f"(bootstrap over {metrics['groups']} statute groups); gained {len(paired['gained'])}, lost "
-        f"{len(paired['lost'])} of {questions} questions, exact McNemar p = {paired['p_value']:.2g}.",
+        f"{len(paired['lost'])} of {questions} questions, exact McNemar p = {paired['p_value']:.2g}, signs of whole groups flipped "
+        f"p = {paired['group_p_value']:.2g}.",
         "",
         f"In a single order, {second} - {first}: {points(orders['difference'])}, 95 % interval {points(orders['interval'][0])} to "
         f"{points(orders['interval'][1])} (the same bootstrap); p = {orders['p_value']:.2g} (signs of whole groups flipped).",
@@ -66,14 +72,17 @@ def _verdict(metrics: Mapping[str, Any], paired: Mapping[str, Any]) -> list[str]
     ]
 
 
-def cross_validation_lines(validation: Mapping[str, Any]) -> list[str]:
+def cross_validation_lines(metrics: Mapping[str, Any]) -> list[str]:
     """What the folds and seeds of a cross-validation came to."""
+    validation = metrics["cross_validation"]
     lines = [validation["note"], ""]
     if mean := validation["mean"]:
         lines += [
             f"Mean of {len(validation['seeds'])} seeds, tuned - base: **{points(mean['difference'])}**, 95 % interval {points(mean['interval'][0])} to "
-            f"{points(mean['interval'][1])}, p = {mean['p_value']:.2g}: {mean['verdict']}; standard deviation of the seeds' accuracies "
-            f"{100 * validation['spread']:.1f} points.",
+            f"{points(mean['interval'][1])}, p = {mean['p_value']:.2g}: **{judged(metrics, mean['verdict'])}** ({mean['reason']}); standard deviation of "
+            f"the seeds' accuracies {100 * validation['spread']:.1f} points.",
+            "",
+            f"Below, seed {validation['seeds'][0]} alone:",
             "",
         ]
     lines += ["| seed | fold | questions | base | tuned |", "|---|---|---|---|---|"]
@@ -86,7 +95,8 @@ def cross_validation_lines(validation: Mapping[str, Any]) -> list[str]:
 # What the table says of a model, line by line.
 FIGURE_LINES: tuple[tuple[str, Callable[[Mapping[str, Any]], str]], ...] = (
     ("accuracy over questions", lambda model: f"{share(model['accuracy'])} ({model['correct']}/{model['questions']})"),
-    ("95 % Wilson interval", lambda model: interval(model)),
+    ("95 % interval, bootstrap over groups", lambda model: interval(model, "group_interval")),
+    ("95 % Wilson interval, as if questions were independent", lambda model: interval(model)),
     ("accuracy in a single order", lambda model: share(model["single_order_accuracy"])),
     ("its 95 % interval, bootstrap over groups", lambda model: interval(model, "single_order_interval")),
     ("in the questions' own order: as asked / letter prior taken off (PriDe)", lambda model: _one_order(model.get("one_order"))),
@@ -97,7 +107,7 @@ FIGURE_LINES: tuple[tuple[str, Callable[[Mapping[str, Any]], str]], ...] = (
     ("RStd, 0 = no preference for a letter", lambda model: f"{model['rstd']:.1f}"),
     ("same choice in every order", lambda model: share(model["consistency"])),
     ("probability on any letter", lambda model: "not scored" if model["label_mass"] is None else f"{model['label_mass']:.3f}"),
-    ("answers without a letter", lambda model: str(model["unparsed"])),
+    ("answers without a letter / samples that tie", lambda model: f"{model['unparsed']} / {model['ties']}"),
 )
 
 
@@ -158,7 +168,7 @@ def _confusion(models: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 
 def _how_asked(metrics: Mapping[str, Any]) -> list[str]:
-    scored = "averaged by content over the orders" if metrics["scorer"] == "letters" else f"parser version {metrics['parser_version']}"
+    scored = scored_sentence(metrics)
     lines = [
         "## How it was asked",
         "",
@@ -170,6 +180,17 @@ def _how_asked(metrics: Mapping[str, Any]) -> list[str]:
     if metrics["prompt_fingerprint"]:
         lines.append(f"- Prompt fingerprint `{metrics['prompt_fingerprint'][:12]}`, the one the adapter was trained with.")
     return [*lines, f"- Overlap of training and held-out rows: {metrics['overlap']}.", ""]
+
+
+def scored_sentence(metrics: Mapping[str, Any]) -> str:
+    """How answers became letters."""
+    if metrics["scorer"] == "letters":
+        return "the letters' log-probabilities, averaged by content over the orders asked"
+    settings = metrics.get("generation")
+    if not settings:
+        return f"parser version {metrics['parser_version']}"
+    how = "greedily" if settings["samples"] == 1 else f"the majority of {settings['samples']} at temperature {settings['temperature']:g}, seed {settings['seed']}"
+    return f"written {how}, at most {settings['max_new_tokens']} tokens, parser version {metrics['parser_version']}"
 
 
 def _where(metrics: Mapping[str, Any]) -> str:

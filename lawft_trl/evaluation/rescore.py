@@ -65,8 +65,9 @@ def rescore(path: Path) -> Rescored:
         predictions[model] = []
         for stored in answers:
             choices = _choices(evaluation, stored)
-            letter = majority([parse_answer(output, choices) for output in stored.outputs])
-            predictions[model].append(replace(stored, letter=letter))
+            letters = [parse_answer(output, choices) for output in stored.outputs]
+            letter = majority(letters)
+            predictions[model].append(replace(stored, letter=letter, unread=letters.count(None)))
             if letter != stored.letter:
                 moved.append(_moved(model, stored, letter, choices))
     before, after = _describe(evaluation, evaluation.predictions), _describe(evaluation, predictions)
@@ -124,7 +125,7 @@ def score_outputs(path: Path) -> dict[str, Any]:
             problems += [f"{path}:{number}: {text}" for text in found]
             continue
         gold = record["gold"] if "gold" in record else _LABELS[record["label"]]
-        read = explain_answer(next(record[name] for name in _OUTPUT if name in record), record.get("choices"))
+        read = explain_answer(next(record[name] for name in _OUTPUT if isinstance(record.get(name), str)), record.get("choices"))
         hits.append(read.letter == gold)
         unparsed += read.letter is None
         if read.letter != gold:

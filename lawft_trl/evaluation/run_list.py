@@ -63,7 +63,7 @@ def list_runs(folders: Sequence[Path], *, rehearsals: bool = True) -> RunList:
     listed = sorted((entry for entry in found.entries if rehearsals or not entry["rehearsal"]), key=_age)
     if not listed:
         raise InputError(f"no finished run below {', '.join(map(str, folders))}", _why_none(found))
-    compared = [entry for entry in listed if entry["p_value"] is not None]
+    compared = [entry for entry in listed if entry["p_value"] is not None and not entry["contaminated"] and not entry["rehearsal"]]
     for entry, adjusted in zip(compared, holm([entry["p_value"] for entry in compared]), strict=True):
         entry["p_holm"] = adjusted
     return RunList(entries=listed, unfinished=found.unfinished, damaged=found.damaged)
@@ -150,7 +150,8 @@ def _run_part(path: Path, folder: Path, record: Mapping[str, Any] | None, metric
 
 def _evaluation_part(name: str | None, metrics: Mapping[str, Any]) -> dict[str, Any]:
     """The columns of an evaluation; all but the name empty where its metrics are."""
-    models, paired = metrics.get("models") or {}, metrics.get("comparison")
+    models = metrics.get("models") or {}
+    paired = (metrics.get("cross_validation") or {}).get("mean") or metrics.get("comparison")  # of several seeds no single one
     tuned = models.get("tuned") or next((figures for model, figures in models.items() if model != "base"), None)
     return {
         "evaluation": name,
@@ -162,7 +163,7 @@ def _evaluation_part(name: str | None, metrics: Mapping[str, Any]) -> dict[str, 
         **_estimate("difference", "difference", paired),
         "p_value": paired["p_value"] if paired else None,
         "p_holm": None,
-        "verdict": paired["verdict"] if paired else None,
+        "verdict": None if not paired else "no verdict" if metrics.get("contaminated") or metrics.get("rehearsal") else paired["verdict"],
         "contaminated": metrics.get("contaminated") or None,
     }
 

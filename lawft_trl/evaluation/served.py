@@ -69,6 +69,7 @@ def ask_served(
     samples: int,
     parameters: Mapping[str, Any],
     cache: Path,
+    opened: str = "",
 ) -> tuple[dict[str, list[Prediction]], dict[str, Any]]:
     """Asks every model everything.
 
@@ -79,6 +80,7 @@ def ask_served(
         samples: answers per prompt; each has the seed after that of the one before.
         parameters: of a request for the first sample, see `Service.parameters`.
         cache: folder in which answers are kept as they come, for the next try.
+        opened: what the chat template writes of the answer before the model does, see `generation.opened_thought`.
 
     Returns:
         Model -> its predictions in the order of `asked`, and what is to be said of the asking: `started`,
@@ -101,7 +103,7 @@ def ask_served(
     except InputError as error:
         raise InputError(error.heading, [*error.problems, *_kept(cache)]) from error
     predictions = {
-        side: [_read(item, texts) for item, texts in zip(asked, answers, strict=True)] for side, answers in responses.items()
+        side: [_read(item, texts, opened) for item, texts in zip(asked, answers, strict=True)] for side, answers in responses.items()
     }
     received = {side: [one for texts in answers for one in texts] for side, answers in responses.items()}
     answered_as = {side: sorted({one.teacher for one in answers}) for side, answers in received.items()}
@@ -153,8 +155,10 @@ def _send(endpoint: Endpoint, wanted: Mapping[str, Request], kept: ResponseCache
     return len(missing)
 
 
-def _read(item: Asked, responses: Sequence[Response]) -> Prediction:
-    return read_outputs(item, [one.text for one in responses], [one.finish_reason == "length" for one in responses])
+def _read(item: Asked, responses: Sequence[Response], opened: str) -> Prediction:
+    """A thought that the chat template opens is not in the text a server sends, unless it gives the thought back itself."""
+    texts = [one.text if "think>" in one.text and "<think>" in one.text else opened + one.text for one in responses]
+    return read_outputs(item, texts, [one.finish_reason == "length" for one in responses])
 
 
 def _odd_names(answered_as: Mapping[str, Sequence[str]]) -> list[str]:

@@ -13,10 +13,10 @@ _SEED = 0  # of the sample
 MOST_CHECKED = 100  # training questions that are asked again
 
 
-def training_rows(run: FinishedRun) -> tuple[list[Row], Path | None]:
-    """The rows a run was trained on, or the first of their files that is gone or has changed since."""
+def training_rows(run: FinishedRun, role: str = "train") -> tuple[list[Row], Path | None]:
+    """The rows a run was trained on, or watched by (`"dev"`); or the first of their files that is gone or has changed since."""
     rows = []
-    for entry in run.record["identity"]["data"]["train"]:
+    for entry in run.record["identity"]["data"].get(role, []):
         file = Path(entry["file"])
         if not file.is_file() or file_sha256(file) != entry["sha256"]:
             return [], file
@@ -55,7 +55,7 @@ def training_evidence(run: FinishedRun, contaminated: str | None, checked: list[
     record = run.record
     return TrainEvidence(
         contaminated=contaminated,
-        steps=record.get("steps"),
+        steps=record.get("kept_step") or record.get("steps"),
         first_loss=record.get("first_loss"),
         last_loss=record.get("last_loss"),
         check=check,

@@ -76,9 +76,12 @@ def summary(metrics: Mapping[str, Any]) -> dict[str, Any]:
         for name in _FIGURES
         if described[name] is not None
     }
+    found |= {"eval/contaminated": bool(metrics["contaminated"]), "eval/rehearsal": metrics["rehearsal"]}
     paired = metrics.get("comparison")
     if paired:
-        found |= {f"eval/{name}": paired[name] for name in ("difference", "p_value", "verdict")}
+        meaningless = metrics["contaminated"] or metrics["rehearsal"]
+        found |= {"eval/difference": paired["difference"], "eval/p_value": paired["p_value"]}
+        found["eval/verdict"] = "no verdict" if meaningless else paired["verdict"]
         found |= {"eval/difference_low": paired["interval"][0], "eval/difference_high": paired["interval"][1]}
         found |= {"eval/gained": len(paired["gained"]), "eval/lost": len(paired["lost"])}
     return found

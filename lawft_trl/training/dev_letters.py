@@ -134,7 +134,13 @@ class DevLetters(TrainerCallback):
         before = next((entry for entry in state.log_history if "eval_letter_accuracy" in entry), None)
         pad_token_id = self.trainer.processing_class.pad_token_id
         with _asked_quietly(model):
-            mine = score_letters(model, self.asked, pad_token_id=pad_token_id, batch_size=self.batch_size, progress="dev letters")
+            try:
+                mine = score_letters(model, self.asked, pad_token_id=pad_token_id, batch_size=self.batch_size, progress="dev letters")
+            except FloatingPointError as error:
+                raise InputError(
+                    f"step {state.global_step}: the model's outputs are no longer finite, the training has diverged",
+                    ["lower training.learning_rate, or train in bfloat16 instead of float16; checkpoints from before are in the run's folder"],
+                ) from error
             predictions = gather_object(mine)
             metrics = letter_metrics(predictions)
             raised = alarms(predictions, before) if before else []

@@ -1,6 +1,7 @@
 """All folds' answers as one evaluation, and what the seeds have to do with it."""
 
 import hashlib
+import json
 import statistics
 import sys
 from collections import Counter
@@ -9,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.stats import t
 
+from lawft_trl.errors import InputError
 from lawft_trl.evaluation.diagnosis import TrainEvidence, diagnose, retrieval_figures
 from lawft_trl.evaluation.folder import Evaluation
 from lawft_trl.evaluation.metrics import (
@@ -56,6 +59,7 @@ def pool_folds(evaluations: Mapping[int, Sequence[Evaluation]], *, name: str, so
     Raises:
         ValueError: when a question was not asked exactly once in each order, or not by all seeds alike.
     """
+    _require_one_way([fold for of_seed in evaluations.values() for fold in of_seed])
     tuned = {number: _pooled(folds, "tuned") for number, folds in evaluations.items()}
     bases = {number: _pooled(folds, "base") for number, folds in evaluations.items()}
     first, folds = next(iter(evaluations)), next(iter(evaluations.values()))
@@ -131,7 +135,8 @@ def average_seeds(
 
     Returns:
         `accuracy`, `difference`, `interval` (95 %, bootstrap over groups), `p_value` (signs of whole groups flipped),
-        `verdict` and `reason` by the rules for one model, with the seeds' mean RStd and label mass.
+        `verdict` and `reason` by the rules for one model, with the seeds' mean RStd and label mass; besides, the t interval
+        of the seeds' differences (n - 1 degrees of freedom) must exclude 0: another seed would have come out likewise.
     """
     gold, groups = content_gold(base), list(question_groups(base).values())
     before, after = content_answers(base), [content_answers(predictions) for predictions in tuned.values()]
@@ -145,6 +150,11 @@ def average_seeds(
         "label_mass": None if None in masses else float(np.mean(masses)),
     }
     verdict, reason = judge(low, high, p_value, dict(base_description), average)
+    differences = [model["accuracy"] - base_description["accuracy"] for model in described.values()]
+    spread = float(t.ppf(0.975, len(differences) - 1)) * statistics.stdev(differences) / len(differences) ** 0.5
+    if verdict != "no evidence" and abs(statistics.mean(differences)) <= spread:
+        reason = f"the seeds differ too much for so few of them (95 % t interval over the seeds: ±{100 * spread:.1f} points)"
+        verdict = "no evidence"
     return {
         "accuracy": float(np.mean(list(right.values()))),
         "difference": float(np.mean(steps)),
@@ -153,6 +163,20 @@ def average_seeds(
         "verdict": verdict,
         "reason": reason,
     }
+
+
+def _require_one_way(folds: Sequence[Evaluation]) -> None:
+    """Raises `InputError` unless all folds were asked and read in one way."""
+    ways = {}
+    for fold in folds:
+        orders = sorted({prediction.order for prediction in fold.predictions["tuned"]})
+        way = {key: fold.metrics.get(key) for key in ("scorer", "answer", "parser_version", "generation", "statutes", "model", "prompt_fingerprint")}
+        ways.setdefault(json.dumps({**way, "orders": orders}, sort_keys=True), fold.path)
+    if len(ways) > 1:
+        raise InputError(
+            f"the folds were not scored in one way: {len(ways)} ways",
+            [f"{path}: {way}" for way, path in ways.items()] + [f"score again as the others were: lawft eval FOLD --name {folds[0].path.name} --force"],
+        )
 
 
 def _pooled(folds: Sequence[Evaluation], model: str) -> list[Prediction]:

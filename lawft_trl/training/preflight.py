@@ -1,5 +1,6 @@
 """What is checked on this machine before a model is loaded, and how a recipe becomes the libraries' objects."""
 
+import copy
 import glob
 import os
 from collections.abc import Mapping, Sequence
@@ -42,6 +43,7 @@ REHEARSAL = {
     "training.eval_strategy": "no",
     "training.save_strategy": "no",
     "training.load_best_model_at_end": False,
+    "training.push_to_hub": False,
     "monitor.wandb": "disabled",
     "evaluation.early_stopping_patience": None,  # there are no evaluations to count
     "evaluation.max_new_tokens": 32,  # the tiny model does not end its reasons
@@ -214,7 +216,16 @@ def set_up_monitor(recipe: Recipe, work: Path) -> list[str]:
     require_login(monitor)
     os.environ |= {"WANDB_MODE": monitor.wandb, "WANDB_PROJECT": monitor.project, "WANDB_DIR": str(work)}
     os.environ["WANDB_TAGS"] = ",".join(monitor.tags)
+    os.environ["WANDB_RUN_GROUP"] = Path(recipe.values["training"]["output_dir"]).name  # its evaluations are in the same group
     return ["wandb"]
+
+
+def finish_monitor(report_to: list[str]) -> None:
+    """Ends what `set_up_monitor` made the trainer begin."""
+    if "wandb" in report_to:
+        import wandb
+
+        wandb.finish()
 
 
 def sft_config(recipe: Recipe, *, work: Path, turn_end: str, report_to: list[str], run_name: str) -> "SFTConfig":
@@ -229,7 +240,7 @@ def sft_config(recipe: Recipe, *, work: Path, turn_end: str, report_to: list[str
     """
     from trl import SFTConfig
 
-    model = {key: value for key, value in recipe.values["model"].items() if value is not None and key != "name_or_path"}
+    model = {key: copy.deepcopy(value) for key, value in recipe.values["model"].items() if value is not None and key != "name_or_path"}
     values = {"eos_token": turn_end, "run_name": run_name, **recipe.values["training"]}
     values |= {"output_dir": str(work), "report_to": report_to, "model_init_kwargs": model}
     values["trust_remote_code"] = recipe.model.trust_remote_code

@@ -10,21 +10,22 @@ from lawft_trl.folders import write_json
 from lawft_trl.training.progress_figure import draw_progress
 
 if TYPE_CHECKING:
-    from transformers import TrainerState
+    from trl import SFTTrainer
 
 
 def write_training_records(
-    work: Path, state: "TrainerState", *, rows: int, seconds: float, resumed_from: Path | None
+    work: Path, trainer: "SFTTrainer", *, rows: int, seconds: float, resumed_from: Path | None
 ) -> dict[str, Any]:
     """Writes `metrics.csv` (one line per log entry), `training_progress.png` and `training_summary.json`; returns the summary's figures.
 
     Args:
         work: the run's folder.
-        state: the trainer's state after training.
+        trainer: after training.
         rows: how many rows the training set had.
-        seconds: how long this process trained, without loading.
+        seconds: how long this process trained, without loading and with the evaluations in between.
         resumed_from: the checkpoint it went on from; times and rates are of what came after it.
     """
+    state, args = trainer.state, trainer.args
     before = int(resumed_from.name.rpartition("-")[2]) if resumed_from else 0
     share = (state.global_step - before) / max(1, state.global_step)
     columns = list(dict.fromkeys(["step", "epoch", *(key for entry in state.log_history for key in entry)]))
@@ -35,6 +36,7 @@ def write_training_records(
     losses = [entry["loss"] for entry in state.log_history if "loss" in entry]
     summary = {
         "steps": state.global_step,
+        "kept_step": state.best_global_step if args.load_best_model_at_end else state.global_step,
         "epochs": state.epoch,
         "resumed_from_step": before or None,
         "rows": rows,
