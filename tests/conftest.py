@@ -26,6 +26,15 @@ NF4 = [
 SAMPLE = ROOT / "lawft_trl" / "assets" / "sample" / "questions.jsonl"
 
 
+# Files whose tests take minutes, so that the workers end at the same time.
+_LONGEST_FIRST = ["test_stories", "test_launcher", "test_cross_validation", "test_evaluation", "test_patterns", "test_dev_letters", "test_shared_prefix", "test_export"]
+
+
+def pytest_collection_modifyitems(items):
+    rank = {name: place for place, name in enumerate(_LONGEST_FIRST)}
+    items.sort(key=lambda item: rank.get(item.path.stem, len(rank)))
+
+
 def folder_from(variable: str, what: str) -> Path:
     """The folder an environment variable names; the test is skipped, loudly, where it names none."""
     if not os.environ.get(variable):

@@ -139,6 +139,7 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
+@pytest.mark.slow
 def test_two_machines_train_one_adapter(few_rows, tmp_path):
     """Two launchers as on two machines, each with one process, that find each other by address and port."""
     run, port = tmp_path / "run", free_port()
@@ -203,6 +204,7 @@ for arguments in json.loads(sys.argv[1]):
 """
 
 
+@pytest.mark.slow
 def test_split_over_two_processes_the_same_is_learned_and_saved(few_rows, tmp_path, monkeypatch):
     """FSDP2 by the shipped file: float32 and 4-bit, against one process that accumulates twice."""
     from lawft_trl.sft import main

@@ -65,6 +65,7 @@ def wait_for(path: Path, process: subprocess.Popen, seconds: float = 400) -> Non
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 def test_killed_in_fold_3_and_begun_again_every_lawqa_question_is_answered_out_of_fold(lawqa_dir, tmp_path):
     run_lawft("data", "lawqa", "--from", lawqa_dir, "--folds", "3", check=True, cwd=tmp_path)
     command = ("cv", ROOT / "recipes" / "direct_norag.yaml", "evaluation.batch_size=32", "--rehearse", "--out", "cv")
@@ -135,6 +136,7 @@ def cv_of_small(*overrides: str) -> list:
     return ["cv", QUICKSTART, MODEL, *files(), *steps, "training.per_device_train_batch_size=2", *overrides, "--seeds", "2", "--out", "cv"]
 
 
+@pytest.mark.slow
 def test_two_seeds_are_reported_with_their_mean_and_spread(two_seeds):
     metrics = read_evaluation(two_seeds / "cv").metrics
     validation = metrics["cross_validation"]
@@ -150,6 +152,7 @@ def test_two_seeds_are_reported_with_their_mean_and_spread(two_seeds):
     assert "mean   of 2 seeds" in (two_seeds / "printed.txt").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_a_killed_training_goes_on_from_its_checkpoint(two_seeds):
     log = (two_seeds / "cv" / "seed_42" / "fold_2_of_2.log").read_text(encoding="utf-8")
     begun = [line for line in log.splitlines() if line.startswith("$ ") and "sft.py" in line]
@@ -158,6 +161,7 @@ def test_a_killed_training_goes_on_from_its_checkpoint(two_seeds):
     assert summary["resumed_from_step"] >= 1 and summary["steps"] == 6
 
 
+@pytest.mark.slow
 def test_finished_folds_are_kept_and_another_recipe_is_refused(two_seeds):
     before = {path: path.stat().st_mtime_ns for path in two_seeds.rglob("run.json")}
     report = (two_seeds / "cv" / "predictions.jsonl").read_bytes()

@@ -27,7 +27,7 @@ from lawft_trl.sft import main
 from lawft_trl.training.dev_letters import DevLetters, alarms, ask_dev_questions, letter_metrics, watch_dev_letters
 from lawft_trl.training.preflight import REHEARSAL
 
-KEYS = {f"eval_{name}" for name in _LETTER_METRICS}
+KEYS = {f"eval_{name}" for name in (*_LETTER_METRICS, "letter_share_a", "letter_share_b", "letter_share_c", "letter_share_d", "letter_alarm")}
 EVALUATED = ["training.max_steps=6", "training.eval_strategy=steps", "training.eval_steps=2", "training.per_device_train_batch_size=4"]
 BEST = ["training.save_strategy=steps", "training.save_steps=2", "training.load_best_model_at_end=true"]
 FREE = {"input": "次の文を要約せよ。", "output": "要約です。"}

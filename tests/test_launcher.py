@@ -19,12 +19,14 @@ RUN_FILES = {
     "adapter_config.json",
     "adapter_model.safetensors",
     "chat_template.jinja",
+    "experiment.md",
     "metrics.csv",
     "recipe.yaml",
     "run.json",
     "tokenizer.json",
     "tokenizer_config.json",
     "training_args.bin",
+    "training_progress.png",
     "training_summary.json",
 }
 

@@ -167,6 +167,7 @@ def losses(run: Path) -> list[float]:
         return [float(line["loss"]) for line in csv.DictReader(stream) if line["loss"]]
 
 
+@pytest.mark.slow
 def test_whole_runs_by_the_launcher_learn_the_same(tmp_path):
     """Eight steps of the same rows in the same order: apart, shared in one process, and shared in two gloo processes."""
     train = write_rows(tmp_path / "train.jsonl", 16)

@@ -62,6 +62,7 @@ def test_a_collapse_to_one_letter_is_foretold_and_named(sample_data, held_out, t
     assert "format-loss" not in found and metrics["models"]["tuned"]["label_mass"] > 0.95
 
 
+@pytest.mark.slow
 def test_a_changed_form_is_foretold_and_named(sample_data, held_out, tmp_path):
     rows = [{**row, "output": f"答えは{row['output']}"} for row in read(rows_file(sample_data, "train"))]
     taught = write(tmp_path / "sentences.jsonl", rows)
