@@ -62,6 +62,7 @@ def main(recipe: Recipe, *, resume: bool = False, force: bool = False, rehearsal
     from lawft_trl.model_card import write_model_card
     from lawft_trl.training.dev_letters import ask_dev_questions, watch_dev_letters
     from lawft_trl.training.launch_checks import describe_placement, refuse_impossible, visible_gpus
+    from lawft_trl.training.plan import answering_out_of_memory
     from lawft_trl.training.records import summary_line, write_training_records
     from lawft_trl.training.shared_prefix import share_prefixes
     from lawft_trl.training.supervision import prove_trainer
@@ -115,10 +116,11 @@ def main(recipe: Recipe, *, resume: bool = False, force: bool = False, rehearsal
     state.wait_for_everyone()
     if state.is_main_process and not resume:
         run_dir.begin(target, recipe, record)
-    state.print(describe_placement(recipe, os.environ), shared, sep="\n")
+    state.print(describe_placement(recipe, os.environ), *([shared] if recipe.data.shared_prefix is not False else []), sep="\n")
     started = time.monotonic()
     checkpoint = run_dir.last_checkpoint(work) if resume else None
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    with answering_out_of_memory(recipe, processes=state.num_processes):
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     seconds = time.monotonic() - started
     trainer.save_model(str(work))
     if state.is_main_process:

@@ -29,6 +29,7 @@ from lawft_trl.training.estimate import (
     read_config,
     verdict,
 )
+from lawft_trl.training.plan import answering_out_of_memory
 
 NF4 = ["load_in_4bit=true", "bnb_4bit_quant_type=nf4", "bnb_4bit_use_double_quant=true", "bnb_4bit_compute_dtype=float32"]
 NF4 = [f"quantization.{setting}" for setting in NF4]
@@ -285,6 +286,20 @@ def test_advice_after_out_of_memory_saves_what_the_estimate_missed(flat):
     assert lines[2].startswith("add training.per_device_train_batch_size=1 training.gradient_accumulation_steps=16")
     lines = smaller.oom_advice(recipe, ROWS, needed // 50, encode=lambda changed: ROWS)
     assert lines[-1].startswith("no change of the recipe makes it fit")
+
+
+def test_a_gpu_that_runs_out_is_answered_with_what_to_type(sample_data):
+    import torch
+
+    files = [f"data.{split}={sample_data}/direct_gold/{split}_*.jsonl" for split in ("train", "dev", "test")]
+    recipe = load_recipe(QUICKSTART, files)
+    with pytest.raises(InputError) as caught, answering_out_of_memory(recipe, processes=1, available=2 * GIB):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nmore")
+    assert caught.value.heading.startswith("out of memory: the estimate is") and "2.0 GiB" in caught.value.heading
+    assert any("add training." in line for line in caught.value.problems)
+    assert caught.value.problems[-1] == "what the GPU said: CUDA out of memory. Tried to allocate 2.00 GiB."
+    with pytest.raises(ValueError, match="other"), answering_out_of_memory(recipe, processes=1):
+        raise ValueError("other")
 
 
 # The model a recipe for a card names, rows of a length its data has, and the card.

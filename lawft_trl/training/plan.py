@@ -1,13 +1,15 @@
 """`lawft plan`: what a recipe will need, put together and printed."""
 
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from lawft_trl.errors import InputError
 from lawft_trl.recipe import Recipe
 from lawft_trl.training.cards import GIB, Card
 from lawft_trl.training.check import optimizer_steps
@@ -23,7 +25,7 @@ from lawft_trl.training.estimate import (
     verdict,
 )
 from lawft_trl.training.preflight import encode_role, read_roles, recipe_tokenizer
-from lawft_trl.training.smaller import Change, changes_that_fit
+from lawft_trl.training.smaller import Change, changes_that_fit, oom_advice
 from lawft_trl.training.supervision import EncodedRow
 
 _STYLES = {"fits": "bold green", "tight": "bold yellow", "does not fit": "bold red"}
@@ -196,3 +198,27 @@ def visible_gpu_memory() -> int | None:
     import torch
 
     return torch.cuda.get_device_properties(0).total_memory if torch.cuda.is_available() else None
+
+
+@contextmanager
+def answering_out_of_memory(recipe: Recipe, *, processes: int, available: int | None = None) -> Iterator[None]:
+    """Turns a GPU that runs out of memory in the block into what to add to the command.
+
+    Args:
+        recipe: the recipe that runs.
+        processes: how many train.
+        available: bytes of the device; by default those of the first GPU.
+
+    Raises:
+        InputError: in place of `torch.OutOfMemoryError`.
+    """
+    import torch
+
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        torch.cuda.empty_cache()
+        memory = available or visible_gpu_memory() or 0
+        rows, encode = rows_of(recipe)
+        heading, *advice = oom_advice(recipe, rows, memory, encode=encode, processes=processes)
+        raise InputError(heading, [*advice, f"what the GPU said: {str(error).splitlines()[0]:.200}"]) from error
