@@ -7,4 +7,4 @@ source "$(dirname "${BASH_SOURCE[0]}")/install.sh" dev
 
 ruff check .
 # Two workers with one thread each: two with two threads would wait for each other.
-OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadfile "$@"
+OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadfile --no-loadscope-reorder "$@" # the files in the order of tests/conftest.py

@@ -36,10 +36,10 @@ def test_both_forms_are_trained_and_reported(sample_data, derived, tmp_path):
 @pytest.mark.parametrize(
     ("recipe", "trained", "tested"),
     [
-        ("cot_norag", ["cot_norag"], "cot_norag"),
+        pytest.param("cot_norag", ["cot_norag"], "cot_norag", marks=pytest.mark.slow),
         ("cot_rag", ["cot_rag"], "cot_rag"),
         ("mixed_norag", ["direct_norag", "cot_norag"], "direct_norag"),
-        ("direct_rag", ["direct_rag"], "direct_rag"),
+        pytest.param("direct_rag", ["direct_rag"], "direct_rag", marks=pytest.mark.slow),
     ],
 )
 def test_every_pattern_is_rehearsed(sample_data, derived, tmp_path, recipe, trained, tested):

@@ -91,6 +91,7 @@ def taught(sample_data, tmp_path_factory) -> Path:
     return train(sample_data, folder / "run", rows_file(sample_data, "train"), leak, *steps, launcher=CPU)
 
 
+@pytest.mark.slow
 def test_a_leak_is_the_first_thing_that_is_said_and_no_success(taught):
     metrics, report, found = evaluate(taught, "leak")
     count = metrics["models"]["tuned"]["questions"]
@@ -101,6 +102,7 @@ def test_a_leak_is_the_first_thing_that_is_said_and_no_success(taught):
     assert next(iter(found)) == "contaminated"
 
 
+@pytest.mark.slow
 def test_a_genuine_gain_is_called_better_without_an_alarm(taught, sample_data):
     metrics, report, found = evaluate(taught, "held_out", "--test", rows_file(sample_data, "test"))
     assert (metrics["comparison"]["verdict"], metrics["contaminated"]) == ("better", None)
