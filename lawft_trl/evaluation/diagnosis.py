@@ -159,7 +159,7 @@ def _over_fitting(pair: Pair, train: TrainEvidence) -> list[Finding]:
         finding(
             "over-fitting",
             f"{_figures(check)} of the training questions are answered right, of the held-out ones {_figures(held_out)}.",
-            "Train fewer epochs, or stop by the dev questions (training.eval_strategy: steps and evaluation.early_stopping_patience); "
+            "Train fewer epochs, or stop by the dev questions (training.eval_strategy: steps, training.load_best_model_at_end: true and evaluation.early_stopping_patience: 3); "
             "raise lora.lora_dropout; above all add questions (`lawft data derive`).",
         )
     ]
