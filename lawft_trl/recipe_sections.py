@@ -118,7 +118,7 @@ _CHOICES = {
     "quantization.bnb_4bit_compute_dtype": _DTYPES,
     "quantization.bnb_4bit_quant_storage": ("uint8", *_DTYPES),
     "training.truncation_mode": ("keep_start",),
-    "training.train_sampling_strategy": ("random", "sequential", "group_by_length", "batch_by_length"),
+    "training.train_sampling_strategy": ("random", "sequential", "group_by_length", "batch_rebalance"),
 }
 
 

@@ -60,11 +60,11 @@ def main(recipe: Recipe, *, resume: bool = False, force: bool = False, rehearsal
     from lawft_trl.data.chat import end_of_turn, prompt_fingerprint
     from lawft_trl.experiment_log import write_experiment
     from lawft_trl.model_card import write_model_card
+    from lawft_trl.training.batches import prepare_batches
     from lawft_trl.training.dev_letters import ask_dev_questions, watch_dev_letters
     from lawft_trl.training.launch_checks import describe_placement, refuse_impossible, visible_gpus
     from lawft_trl.training.plan import answering_out_of_memory
     from lawft_trl.training.records import summary_line, write_training_records
-    from lawft_trl.training.shared_prefix import share_prefixes
     from lawft_trl.training.supervision import prove_trainer
 
     training = recipe.values["training"]
@@ -100,7 +100,7 @@ def main(recipe: Recipe, *, resume: bool = False, force: bool = False, rehearsal
     )
     prove_trainer(trainer, encoded)
     keep_quantized_weights(trainer.model)
-    shared = share_prefixes(trainer, encoded, recipe.data.shared_prefix)
+    shared = prepare_batches(trainer, encoded, recipe)
     watch_dev_letters(trainer, recipe, asked_dev)
 
     # Train, save, give the run its name; rank 0 alone writes

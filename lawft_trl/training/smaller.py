@@ -59,7 +59,7 @@ def changes_that_fit(
         config: its model's configuration.
         rows: what it trains.
         limit: bytes.
-        encode: the rows of a changed recipe, for a change of their lengths; raises `InputError` where they cannot be trimmed.
+        encode: the rows of a changed recipe, for a change of their lengths or of what is packed together; raises `InputError` where they cannot be trimmed.
         processes: as in `estimate_memory`.
         shown: how many are wanted.
     """
@@ -70,7 +70,8 @@ def changes_that_fit(
         changed = _with(recipe, values)
         name = values.get("model.name_or_path")
         try:
-            lengths = encode(changed) if "data.overlong" in values else rows
+            repacked = recipe.data.shared_prefix is not False and "training.per_device_train_batch_size" in values
+            lengths = encode(changed) if "data.overlong" in values or repacked else rows
             return estimate_memory(changed, bundled_configs()[name] if name else config, lengths, processes=processes).total
         except InputError:
             return math.inf
