@@ -41,7 +41,7 @@ def main() -> int:
         return child(options)
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", ROOT / "accelerate_configs" / "multi_gpu.yaml"]
     command = [*launch, "--num_processes", str(PROCESSES), __file__, "--child", *sys.argv[1:]]
-    quiet = {"TOKENIZERS_PARALLELISM": "false", "PYTHONWARNINGS": "ignore"}
+    quiet = {"TOKENIZERS_PARALLELISM": "false", "PYTHONWARNINGS": "ignore", "TQDM_DISABLE": "1", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1"}
     return subprocess.run(list(map(str, command)), env={"OMP_NUM_THREADS": "1", **os.environ, **quiet}).returncode
 
 

@@ -156,7 +156,7 @@ def _training_table(plan: Plan) -> Table:
     packed = f" in {len(lengths)} items of {rows.per_item} (data.shared_prefix)" if rows.per_item > 1 else ""
     table.add_row("rows", f"{len(lengths) * rows.per_item}{packed}; tokens min / median / longest {min(lengths)} / {statistics.median(lengths):g} / {max(lengths)}")
     table.add_row("tokens of an epoch", f"{sum(lengths):,}, of them supervised {sum(rows.supervised):,}")
-    each = f"{batch} {'items' if packed else 'rows'} × {accumulated} accumulated" + (f" × {plan.processes} processes" if plan.processes > 1 else "")
+    each = f"{batch} {'item(s)' if packed else 'rows'} × {accumulated} accumulated" + (f" × {plan.processes} processes" if plan.processes > 1 else "")
     table.add_row("optimizer steps", f"{plan.steps}, each of {batch * accumulated * plan.processes * rows.per_item} rows ({each})")
     table.add_row("time", _time(plan))
     return table
