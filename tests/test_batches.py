@@ -1,17 +1,23 @@
 """Batches: what is longest comes first, and processes get about as many tokens each."""
 
+import io
 import json
 import random
+import sys
 
 import pytest
 import torch
-from conftest import ROOT, TWO, _run
+from conftest import QUICKSTART, ROOT, TWO, _run
 from hypothesis import given
 from hypothesis import settings as example_settings
 from hypothesis import strategies as st
-from test_shared_prefix import build, encoded, models  # noqa: F401 (fixtures)
+from rich.console import Console
+from test_shared_prefix import build, encoded, models, write_rows  # noqa: F401 (fixtures)
 
+from lawft_trl.recipe import load_recipe
+from lawft_trl.training.estimate import step_shape
 from lawft_trl.training.longest_batch import LongestBatchFirst, try_longest_batch_first
+from lawft_trl.training.plan import make_plan, print_plan, rows_of
 from lawft_trl.training.shared_prefix import share_prefixes
 from lawft_trl.training.step_batches import StepBatches, balance_processes, padded, share_out
 
@@ -84,8 +90,6 @@ def test_one_process_is_left_as_it_is(models, tiny_tokenizer, encoded, tmp_path)
 @pytest.fixture(scope="module")
 def two(tmp_path_factory):
     """What tests/two_processes.py found: five trainings in two gloo processes."""
-    import sys
-
     out = tmp_path_factory.mktemp("two") / "figures.json"
     command = [sys.executable, "-m", "accelerate.commands.launch", *TWO, ROOT / "tests" / "two_processes.py", out]
     _run(command, True, ROOT, {"OMP_NUM_THREADS": "1"})
@@ -148,3 +152,33 @@ def test_a_cpu_is_not_tried(models, tiny_tokenizer, encoded, tmp_path):  # noqa:
     trainer = build(models["qwen3"], tiny_tokenizer, encoded, tmp_path)
     try_longest_batch_first(trainer)
     assert not any(isinstance(callback, LongestBatchFirst) for callback in trainer.callback_handler.callbacks)
+
+
+# Plans
+
+
+def test_a_plan_counts_the_items_that_are_trained(models, tiny_tokenizer, encoded, tmp_path):  # noqa: F811
+    train = write_rows(tmp_path / "train.jsonl", 4)
+
+    def recipe(batch: int, accumulation: int):
+        data = [f"data.train={train}", "data.dev=null", "data.test=null", "data.shared_prefix=null", "training.max_steps=-1"]
+        steps = [f"training.per_device_train_batch_size={batch}", f"training.gradient_accumulation_steps={accumulation}", "training.num_train_epochs=3"]
+        return load_recipe(QUICKSTART, [*data, *steps])
+
+    trainer = build(models["qwen3"], tiny_tokenizer, encoded, tmp_path)
+    shared = share_prefixes(trainer, encoded, None)
+    rows, encode = rows_of(recipe(8, 2))
+    assert sorted(rows.lengths) == sorted(map(len, trainer.train_dataset["input_ids"])) and sum(rows.lengths) == shared.item_tokens
+    assert sum(rows.supervised) == 2 * 16, "a letter and the end of the turn, of every row"
+    trained = trainer.args.per_device_train_batch_size, trainer.args.gradient_accumulation_steps
+    assert (rows.per_item, *step_shape(recipe(8, 2), rows)) == (4, *trained)
+    apart = encode(recipe(1, 8))
+    assert (apart.per_item, len(apart.lengths)) == (1, 16), "one row at a time: an item would be more"
+
+    plan = make_plan(recipe(4, 2))
+    assert plan.steps == 3 * 2
+    console = Console(record=True, width=200, file=io.StringIO())
+    print_plan(plan, console)
+    printed = console.export_text()
+    assert "16 in 4 items of 4 (data.shared_prefix); tokens min / median / longest" in printed
+    assert f"activations, 1 × {max(rows.lengths)} tokens" in printed
