@@ -43,7 +43,7 @@ def base_log_probs() -> torch.Tensor:
 
 
 @pytest.fixture
-def train(sample_data, tmp_path, monkeypatch):
+def train(small_data, tmp_path, monkeypatch):
     """Trains three steps by the launcher's `main`; returns the run and the trainer."""
     import trl
 
@@ -57,7 +57,7 @@ def train(sample_data, tmp_path, monkeypatch):
             caught.update(trainer=self, start=log_probs(self.model))
 
     def run(*overrides):
-        main(load_recipe(QUICKSTART, settings(sample_data, tmp_path / "run", *overrides)))
+        main(load_recipe(QUICKSTART, settings(small_data, tmp_path / "run", *overrides)))
         return tmp_path / "run", caught
 
     monkeypatch.setattr(trl, "SFTTrainer", Caught)
@@ -81,10 +81,10 @@ def test_what_is_loaded_again_is_what_was_trained_and_its_base_is_untouched(trai
     assert (config["r"], config["init_lora_weights"] is True) == (32 if took else 16, took or "init_lora_weights" not in "".join(KINDS[kind]))
 
 
-def test_an_adapter_that_changed_its_base_is_resumed_to_the_same(sample_data, tmp_path):
+def test_an_adapter_that_changed_its_base_is_resumed_to_the_same(small_data, tmp_path):
     steps = ["lora.init_lora_weights=pissa", "training.save_strategy=steps", "training.save_steps=1"]
     whole, run = tmp_path / "whole", tmp_path / "run"
-    run_sft(QUICKSTART, *settings(sample_data, whole, *steps), check=True)
+    run_sft(QUICKSTART, *settings(small_data, whole, *steps), check=True)
     # As if it had been killed after its second step
     shutil.copytree(whole, tmp_path / "run.unfinished", ignore=shutil.ignore_patterns("adapter*", "checkpoint-3"))
     for checkpoint in (1, 2):
@@ -93,7 +93,7 @@ def test_an_adapter_that_changed_its_base_is_resumed_to_the_same(sample_data, tm
     record["status"] = "unfinished"
     record["identity"]["recipe"]["training"]["output_dir"] = str(run)
     (tmp_path / "run.unfinished" / "run.json").write_text(json.dumps(record), encoding="utf-8")
-    run_sft(QUICKSTART, *settings(sample_data, run, *steps), "--resume", check=True)
+    run_sft(QUICKSTART, *settings(small_data, run, *steps), "--resume", check=True)
     assert json.loads((run / "run.json").read_text(encoding="utf-8"))["resumed_from_step"] == 2
     ours, theirs = adapter(run), adapter(whole)
     assert all(torch.allclose(ours[name], theirs[name], atol=1e-6) for name in theirs)
@@ -113,10 +113,10 @@ def test_what_peft_refuses_is_said_before_a_model_is_loaded(overrides, expected)
 
 
 @pytest.fixture(scope="module")
-def whole(sample_data, tmp_path_factory):
+def whole(small_data, tmp_path_factory):
     """A run that trained all weights."""
     run = tmp_path_factory.mktemp("runs") / "whole"
-    result = run_sft(QUICKSTART, *settings(sample_data, run, "lora=null", "training.learning_rate=1e-4"), launcher=CPU, check=True)
+    result = run_sft(QUICKSTART, *settings(small_data, run, "lora=null", "training.learning_rate=1e-4"), launcher=CPU, check=True)
     assert "Trained: all 1," in result.stdout and "in float32" in result.stdout
     return run
 
@@ -137,8 +137,8 @@ def test_all_weights_move_and_the_run_is_a_model_folder(whole):
     assert torch.equal(tuned, log_probs(model)) and torch.equal(base, base_log_probs()) and not torch.equal(base, tuned)
 
 
-def test_every_verb_works_on_a_whole_model_or_refuses_in_words(whole, sample_data, tmp_path):
-    result = run_lawft("eval", whole, "--test", rows_file(sample_data, "dev"), "--name", "dev", check=True)
+def test_every_verb_works_on_a_whole_model_or_refuses_in_words(whole, small_data, tmp_path):
+    result = run_lawft("eval", whole, "--test", rows_file(small_data, "dev"), "--name", "dev", check=True)
     assert "base" in result.stdout and "tuned" in result.stdout
     metrics = json.loads((whole / "eval" / "dev" / "metrics.json").read_text(encoding="utf-8"))
     assert metrics["models"]["base"] != metrics["models"]["tuned"]
@@ -166,7 +166,7 @@ def test_a_whole_model_that_lost_weights_is_not_evaluated(whole, tmp_path):
         load_tuned(read_run(run))
 
 
-def test_plan_knows_all_weights(sample_data):
+def test_plan_knows_all_weights(small_data):
     from transformers import AutoConfig
 
     from lawft_trl.training.estimate import Rows, estimate_memory
