@@ -131,7 +131,7 @@ def test_all_combinations_are_checked_before_the_first_is_trained(small_data, tm
 
 
 def test_values_that_no_folder_can_be_named_after_get_names_of_their_own(small_data, tmp_path):
-    plan, dev = plan_sweep(QUICKSTART, files(small_data, "lora.target_modules=[q_proj, v_proj],[q_proj; v_proj],all-linear"), {}, tmp_path)
+    plan, dev = plan_sweep(QUICKSTART, files(small_data, "lora.target_modules=[q_proj, v_proj],[v_proj, q_proj],all-linear"), {}, tmp_path)
     names = [combination.name for combination in plan]
     assert len(set(names)) == 3 and names[-1] == "target_modules=all-linear" and all("/" not in name and " " not in name for name in names)
     assert dev == rows_file(small_data, "dev") and [combination.usual for combination in plan] == [False, False, True]
