@@ -76,7 +76,7 @@ def load_recipe(path: Path | str, overrides: Sequence[str] = (), final: Mapping[
 
     Args:
         path: the YAML file.
-        overrides: `section.key=value`, the value in YAML; `quantization=null` removes that section.
+        overrides: `section.key=value`, the value in YAML; `quantization=null` and `lora=null` remove those sections.
         final: dotted keys that win over everything (what `--rehearse` sets).
 
     Raises:
@@ -127,6 +127,8 @@ def _read_document(
             continue
         if body is None and section in OPTIONAL_SECTIONS:
             _remove_section(section, settings)
+        elif body == {} and section in OPTIONAL_SECTIONS:
+            problems.append(f"{where}: {section}: empty; write `{section}: null` to do without it")
         elif not isinstance(body, dict):
             problems.append(f"{where}: {section}: expected `key: value` lines below it, found {shown(_plain(body))}")
         else:

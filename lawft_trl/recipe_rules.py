@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lawft_trl.library_fields import Field
+from lawft_trl.recipe_adapters import adapter_faults
 from lawft_trl.recipe_names import FOREIGN_KEYS, STALE_KEYS
 from lawft_trl.recipe_sections import SECTIONS, section_fields
 
@@ -117,7 +118,7 @@ def _type_hint(value: Any, allowed: frozenset[str] | set[str]) -> str:
 
 
 def missing_keys(values: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    faults = [
+    return [
         f"{key}: missing; {need}"
         for key, need in {
             "model.name_or_path": "name a model, e.g. Qwen/Qwen3-1.7B, or a folder",
@@ -125,9 +126,6 @@ def missing_keys(values: Mapping[str, Mapping[str, Any]]) -> list[str]:
         }.items()
         if key.partition(".")[2] not in values[key.partition(".")[0]]
     ]
-    if not values["lora"]:
-        faults.append("lora: missing; a recipe trains an adapter: add e.g. `lora: {r: 16, target_modules: all-linear}`")
-    return faults
 
 
 def contradictions(values: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str]]:
@@ -145,8 +143,7 @@ def contradictions(values: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, s
     for key in ("packing", "eval_packing", "padding_free", "assistant_only_loss"):
         if training.get(key):
             faults.append((f"training.{key}", "must be false: rows are trained one by one with completion masks"))
-    if "lm_head" in (values["lora"].get("target_modules") or ()):
-        faults.append(("lora.target_modules", "lm_head cannot be adapted: TRL computes the loss from its weight alone; remove it"))
+    faults += adapter_faults(values)
     attention = values["model"].get("attn_implementation")
     if data.get("shared_prefix") and attention not in (None, "sdpa", "eager"):
         faults.append(("data.shared_prefix", f"{attention} takes no mask of its own for every token; set model.attn_implementation: sdpa"))

@@ -109,7 +109,7 @@ OWN_SECTIONS = {
     "evaluation": EvaluationSection,
 }
 SECTIONS = ("pattern", "data", "model", "quantization", "lora", "training", "monitor", "evaluation")
-OPTIONAL_SECTIONS = ("quantization",)
+OPTIONAL_SECTIONS = ("quantization", "lora")  # without `lora` all weights are trained
 
 _DTYPES = ("bfloat16", "float16", "float32")
 # Choices that the libraries check only when it is too late, or not at all.

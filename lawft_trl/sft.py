@@ -33,7 +33,7 @@ from lawft_trl.training.preflight import (
 
 
 def main(recipe: Recipe, *, resume: bool = False, force: bool = False, rehearsal: bool = False) -> None:
-    """Trains the recipe's adapter; the run's folder appears under its name when it is finished.
+    """Trains the recipe's adapter, or all weights where it has no section `lora`; the run's folder appears under its name when it is finished.
 
     Args:
         recipe: a checked recipe.
@@ -52,7 +52,6 @@ def main(recipe: Recipe, *, resume: bool = False, force: bool = False, rehearsal
     # Libraries, loaded only now, and the seed before anything is drawn from it
     from accelerate import PartialState
     from datasets import Dataset
-    from peft import LoraConfig
     from transformers import BitsAndBytesConfig, set_seed
     from trl import SFTTrainer
 
@@ -60,6 +59,7 @@ def main(recipe: Recipe, *, resume: bool = False, force: bool = False, rehearsal
     from lawft_trl.data.chat import end_of_turn, prompt_fingerprint
     from lawft_trl.experiment_log import write_experiment
     from lawft_trl.model_card import write_model_card
+    from lawft_trl.training.adapters import adapter_config, describe_trained, initial_adapter, save_tuned
     from lawft_trl.training.batches import prepare_batches
     from lawft_trl.training.dev_letters import ask_dev_questions, watch_dev_letters
     from lawft_trl.training.launch_checks import describe_placement, refuse_impossible, visible_gpus
@@ -96,12 +96,13 @@ def main(recipe: Recipe, *, resume: bool = False, force: bool = False, rehearsal
         eval_dataset=Dataset.from_list([item.columns for item in encoded_dev]) if encoded_dev else None,
         processing_class=tokenizer,
         quantization_config=BitsAndBytesConfig(**recipe.values["quantization"]) if "quantization" in recipe.values else None,
-        peft_config=LoraConfig(**{"task_type": "CAUSAL_LM", **recipe.values["lora"]}),
+        peft_config=adapter_config(recipe),
     )
     prove_trainer(trainer, encoded)
     keep_quantized_weights(trainer.model)
     shared = prepare_batches(trainer, encoded, recipe)
     watch_dev_letters(trainer, recipe, asked_dev)
+    initial = initial_adapter(trainer, recipe)
 
     # Train, save, give the run its name; rank 0 alone writes
     record = {
@@ -116,13 +117,13 @@ def main(recipe: Recipe, *, resume: bool = False, force: bool = False, rehearsal
     state.wait_for_everyone()
     if state.is_main_process and not resume:
         run_dir.begin(target, recipe, record)
-    state.print(describe_placement(recipe, os.environ), *([shared] if recipe.data.shared_prefix is not False else []), sep="\n")
+    state.print(describe_placement(recipe, os.environ), describe_trained(trainer, recipe), *([shared] if recipe.data.shared_prefix is not False else []), sep="\n")
     started = time.monotonic()
     checkpoint = run_dir.last_checkpoint(work) if resume else None
     with answering_out_of_memory(recipe, processes=state.num_processes):
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     seconds = time.monotonic() - started
-    trainer.save_model(str(work))
+    save_tuned(trainer, work, initial)
     if state.is_main_process:
         results = write_training_records(work, trainer, rows=len(encoded), seconds=seconds, resumed_from=checkpoint)
         finish_monitor(report_to)

@@ -14,7 +14,7 @@ from lawft_trl.evaluation.folder import describe_questions, read_evaluation, wri
 from lawft_trl.evaluation.generation import Generation, generate_answers
 from lawft_trl.evaluation.held_out import HeldOut, prepare
 from lawft_trl.evaluation.letters import score_letters
-from lawft_trl.evaluation.loading import load_tuned
+from lawft_trl.evaluation.loading import ask_base_and_tuned
 from lawft_trl.evaluation.metrics import Prediction, compare, describe_model
 from lawft_trl.evaluation.prior import label_prior
 from lawft_trl.evaluation.training_evidence import MOST_CHECKED, training_evidence, training_questions
@@ -65,11 +65,11 @@ def evaluate_run(
     require_login(run.recipe.monitor)
     started, started_at = time.monotonic(), now()
     score = make_scorer(held_out.recipe, held_out.tokenizer, held_out.scorer, held_out.answer)
-    model = load_tuned(run)
-    with model.disable_adapter():
-        base = score(model, held_out.asked, "base")
-    tuned = score(model, held_out.asked, "tuned")
-    checked = _train_check(held_out, model, score)
+
+    def answer_all(model: "PreTrainedModel", side: str) -> tuple[list[Prediction], list[Prediction]]:
+        return score(model, held_out.asked, side), _train_check(held_out, model, score) if side == "tuned" else []
+
+    (base, _), (tuned, checked) = ask_base_and_tuned(run, answer_all)
 
     predictions, questions = {"base": base, "tuned": tuned}, describe_questions(held_out.asked)
     by_id = {question["id"]: question for question in questions}

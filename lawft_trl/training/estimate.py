@@ -162,7 +162,8 @@ def _lora(recipe: Recipe) -> "LoraConfig | None":
     from peft import LoraConfig
 
     values = recipe.values.get("lora")
-    return LoraConfig(**{"task_type": "CAUSAL_LM", **values}) if values else None
+    # How it starts changes no size, and some starts decompose weights, which are not there
+    return LoraConfig(**{"task_type": "CAUSAL_LM", **values, "init_lora_weights": True}) if values else None
 
 
 def _adapter_dtype(recipe: Recipe, config: "PretrainedConfig") -> str:

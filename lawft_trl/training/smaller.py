@@ -120,7 +120,10 @@ def _options(recipe: Recipe, rows: Rows) -> list[Option]:
     if not on_cpu and "8bit" not in optimizer(recipe):
         options.append(({"training.optim": "paged_adamw_8bit"}, "optimizer states in 8 bits"))
     quantization = recipe.values.get("quantization") or {}
-    if not quantization.get("load_in_4bit"):
+    if "lora" not in recipe.values:
+        adapter = {"lora.r": 16, "lora.lora_alpha": 32, "lora.target_modules": "all-linear"}
+        options.append((adapter, "an adapter instead of all weights (LoRA); it wants a learning rate some ten times higher"))
+    elif not quantization.get("load_in_4bit"):
         four = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True}
         four |= {"bnb_4bit_compute_dtype": mixed_precision(recipe) or "float32"} | ({"load_in_8bit": False} if quantization else {})
         options.append(({f"quantization.{key}": value for key, value in four.items()}, "the base model rounded to 4 bits (QLoRA)"))
