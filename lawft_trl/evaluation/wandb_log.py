@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _FIGURES = ("accuracy", "single_order_accuracy", "balanced_accuracy", "macro_f1", "all_orders_correct", "rstd", "consistency", "label_mass", "unparsed")
 
+_FILE_HEADER = 7  # bytes, before the first record of an offline file
+
 
 def require_login(monitor: MonitorSection) -> None:
     """Finds out before any work is done that online logging has no key, or one that the server does not take. Never asks.
@@ -52,6 +54,8 @@ def begin_run(monitor: MonitorSection, *, run: str, folder: Path, **arguments: A
     """
     import wandb
 
+    os.environ.setdefault("WANDB_X_TRANSACTION_LOG_FLUSH_INTERVAL", "1")  # seconds; a process killed at once loses no more
+    wandb.setup(settings=wandb.Settings(silent=True))  # `settings` of a run do not silence what is said beside it
     return wandb.init(
         project=monitor.project,
         group=os.environ.get("WANDB_RUN_GROUP", run),
@@ -72,8 +76,9 @@ def where_logged(run: "wandb.Run", folder: Path) -> str:
     """
     if not run.offline:
         return run.url
-    # One folder for each time the run was begun or resumed; its name begins with the date
-    parts = sorted(path.parent.name for path in Path(run.dir).parents[1].glob(f"offline-run-*-{run.id}/*.wandb"))
+    # One folder for each time the run was begun or resumed, its name begins with the date; one killed at once is empty
+    files = Path(run.dir).parents[1].glob(f"offline-run-*-{run.id}/*.wandb")
+    parts = sorted(file.parent.name for file in files if file.stat().st_size > _FILE_HEADER)
     return f"offline; to send it: {shlex.join(['wandb', 'sync', *(str(folder / 'wandb' / part) for part in parts)])}"
 
 

@@ -7,6 +7,7 @@ between them, and what a fold leaves is a run like any other.
 import contextlib
 import fcntl
 import json
+import os
 import shlex
 import shutil
 import subprocess
@@ -177,11 +178,14 @@ def _run(command: Sequence[str], fold: Fold, what: str, lock: IO[bytes]) -> None
         InputError: with the end of its output when it fails.
     """
     fold.log.parent.mkdir(parents=True, exist_ok=True)
+    # In W&B the folds and seeds of a cross-validation are one group
+    seed, out = fold.run.parent, fold.run.parents[1]
+    environment = {"WANDB_RUN_GROUP": out.name} | os.environ | {"WANDB_NAME": f"{seed.name}/{fold.run.name}"}
     with fold.log.open("ab") as log:
         log.write(f"\n$ {shlex.join(command)}\n".encode())  # a killed one left its line unfinished
         log.flush()
         start = log.tell()
-        child = subprocess.Popen(command, stdin=lock, stdout=log, stderr=subprocess.STDOUT)
+        child = subprocess.Popen(command, stdin=lock, stdout=log, stderr=subprocess.STDOUT, env=environment)
         try:
             code = child.wait()
         except BaseException:

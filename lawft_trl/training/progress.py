@@ -33,7 +33,7 @@ class Progress(TrainerCallback):
 
     def on_train_begin(self, args: "TrainingArguments", state: "TrainerState", control: "TrainerControl", **kwargs: Any) -> None:
         """Starts the clock, and the live line on a terminal."""
-        self.started, self.first_step = time.monotonic(), state.global_step
+        self.started, self.first_step, self.first_began = time.monotonic(), state.global_step, None
         self.seconds, self.tokens, self.dev = 0.0, 0.0, None
         console = Console()
         if not state.is_world_process_zero or not console.is_terminal or args.disable_tqdm:
@@ -47,6 +47,7 @@ class Progress(TrainerCallback):
     def on_step_begin(self, args: "TrainingArguments", state: "TrainerState", control: "TrainerControl", **kwargs: Any) -> None:
         """Starts the clock of the model's own time."""
         self.began = time.monotonic()
+        self.first_began = self.first_began or self.began
 
     def on_step_end(self, args: "TrainingArguments", state: "TrainerState", control: "TrainerControl", **kwargs: Any) -> None:
         """Stops it, and moves the bar."""
@@ -100,7 +101,7 @@ class Progress(TrainerCallback):
     def _left(self, state: "TrainerState") -> str:
         """The time that is left if the other steps, and what is between them, take as long as those before."""
         done = state.global_step - self.first_step
-        return clock((time.monotonic() - self.started) / done * (state.max_steps - state.global_step)) if done else "?"
+        return clock((time.monotonic() - self.first_began) / done * (state.max_steps - state.global_step)) if done else "?"
 
     def _memory(self) -> str:
         peak = peak_memory_gib()
