@@ -35,7 +35,8 @@ def set_up_monitor(recipe: Recipe, work: Path) -> list[str]:
         )
     if "wandb" in recipe.report_to:
         require_login(recipe.monitor)
-    os.environ["TENSORBOARD_LOGGING_DIR"] = str(work / "tensorboard")  # one folder, also of a resumed run
+    if "tensorboard" in recipe.report_to:
+        os.environ["TENSORBOARD_LOGGING_DIR"] = str(work / "tensorboard")  # one folder, also of a resumed run
     return [name for name in recipe.report_to if name != "wandb"]
 
 
