@@ -13,7 +13,7 @@ from typing import Any
 
 from lawft_trl.errors import InputError
 from lawft_trl.library_fields import UNKNOWN
-from lawft_trl.recipe_rules import check_value, contradictions, is_key, is_section, missing_keys, shown
+from lawft_trl.recipe_rules import check_value, contradictions, is_key, is_section, missing_keys, reporters, shown
 from lawft_trl.recipe_sections import (
     OPTIONAL_SECTIONS,
     OWN_SECTIONS,
@@ -49,6 +49,11 @@ class Recipe:
     def max_length(self) -> int | None:
         """The longest row allowed, in tokens."""
         return self.training("max_length")
+
+    @property
+    def report_to(self) -> list[str]:
+        """Where the training is logged: `wandb`, `tensorboard`, `trackio`, some of them, or nowhere."""
+        return reporters(self.training("report_to"))
 
     @property
     def pattern(self) -> PatternSection:

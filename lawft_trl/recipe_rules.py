@@ -25,13 +25,16 @@ _POSITIVE = (
 )
 # Keys of SFTConfig that this project sets itself, and what to set instead.
 _OWNED = {
-    "report_to": "set monitor.wandb (disabled, offline, online)",
     "model_init_kwargs": "set the section model",
     "resume_from_checkpoint": "give the launcher --resume",
     "dataset_kwargs": "rows are tokenized and checked before the trainer sees them",
     "trust_remote_code": "set model.trust_remote_code",
     "do_predict": "use lawft eval",
+    "hub_token": "export HF_TOKEN, or run `hf auth login`: a recipe is kept with its run and may be passed on",
+    "hub_always_push": "the finished run is pushed, once",
 }
+# Names that training.report_to may hold, besides `none`.
+REPORTERS = ("wandb", "tensorboard", "trackio")
 
 
 # What an evaluation during training yields besides `eval_loss`: TRL's figures, and those of training/dev_letters.py.
@@ -165,7 +168,7 @@ def contradictions(values: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, s
         faults.append(("evaluation.temperature", "expected above 0; greedy answers are samples: 1"))
     if training.get("eval_strategy", "no") != "no" and not data.get("dev"):
         faults.append(("training.eval_strategy", "needs rows to evaluate on: set data.dev, or eval_strategy: no"))
-    faults += _choice_faults(values)
+    faults += _choice_faults(values) + _monitor_faults(values)
     faults += [(f"training.{key}", f"not set here: {instead}") for key, instead in _OWNED.items() if key in training]
     for key in _POSITIVE:
         section, _, name = key.partition(".")
@@ -211,6 +214,28 @@ def _choice_faults(values: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, s
         if every[0] != every[1]:
             text = f"the best must have been saved: set training.save_steps: {every[0]}, as often as is evaluated (now {every[1]})"
             faults.append(("training.load_best_model_at_end", text))
+    return faults
+
+
+def reporters(report_to: Any) -> list[str]:
+    """The names that a value of `training.report_to` holds."""
+    names = report_to if isinstance(report_to, list) else [report_to]
+    return [name for name in names if name not in (None, "none")]
+
+
+def _monitor_faults(values: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """Faults in where a training is logged: names that are not known, and a mode of W&B where W&B is not asked for, or off."""
+    names, mode = reporters(values["training"].get("report_to")), values["monitor"]["wandb"]
+    unknown = [name for name in names if name not in REPORTERS]
+    faults = []
+    if unknown:
+        hint = _nearest(str(unknown[0]), REPORTERS) or f"; there are {', '.join(REPORTERS)}, a list of them, and none"
+        faults.append(("training.report_to", f"{', '.join(map(str, unknown))} is not supported{hint}"))
+    if "wandb" in names and mode == "disabled":
+        faults.append(("monitor.wandb", "disabled, but training.report_to names wandb: leave one of them out"))
+    if "wandb" not in names and mode in ("offline", "online"):
+        text = f"{mode} says how W&B logs, but training.report_to does not name it: set training.report_to: wandb, or leave monitor.wandb out"
+        faults.append(("monitor.wandb", text))
     return faults
 
 

@@ -67,10 +67,10 @@ class DataSection:
 
 @dataclass(frozen=True, kw_only=True)
 class MonitorSection:
-    """Weights & Biases."""
+    """Weights & Biases, where `training.report_to` names `wandb`."""
 
-    wandb: Literal["disabled", "offline", "online"] = "disabled"
-    """`offline` writes to disk for a later `wandb sync`; `online` needs `wandb login` or WANDB_API_KEY."""
+    wandb: Literal["offline", "online", "disabled"] | None = None
+    """`offline` (null, too) writes to disk for a later `wandb sync`; `online` needs `wandb login` or WANDB_API_KEY."""
     project: str = "lawft-trl"
     """The W&B project."""
     tags: list[str] = dataclasses.field(default_factory=list)
@@ -118,6 +118,7 @@ _CHOICES = {
     "quantization.bnb_4bit_compute_dtype": _DTYPES,
     "quantization.bnb_4bit_quant_storage": ("uint8", *_DTYPES),
     "training.truncation_mode": ("keep_start",),
+    "training.hub_strategy": ("end",),
     "training.train_sampling_strategy": ("random", "sequential", "group_by_length", "batch_rebalance"),
 }
 

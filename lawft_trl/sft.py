@@ -15,19 +15,19 @@ from lawft_trl.doctor.examine import refuse_unfit
 from lawft_trl.errors import InputError
 from lawft_trl.quiet import quiet_libraries
 from lawft_trl.recipe import Recipe, load_recipe
+from lawft_trl.training.hub import announce_push, push_finished
+from lawft_trl.training.monitor import finish_monitor, set_up_monitor, watch_training
 from lawft_trl.training.preflight import (
     REHEARSAL,
     REHEARSED_QUESTIONS,
     data_files,
     encode_role,
-    finish_monitor,
     keep_quantized_weights,
     read_roles,
     recipe_tokenizer,
     refuse_overlap,
     require_device,
     require_scorable,
-    set_up_monitor,
     sft_config,
 )
 
@@ -101,6 +101,7 @@ def main(recipe: Recipe, *, resume: bool = False, force: bool = False, rehearsal
     prove_trainer(trainer, encoded)
     keep_quantized_weights(trainer.model)
     shared = prepare_batches(trainer, encoded, recipe)
+    watch_training(trainer, recipe, work)
     watch_dev_letters(trainer, recipe, asked_dev)
     initial = initial_adapter(trainer, recipe)
 
@@ -126,11 +127,11 @@ def main(recipe: Recipe, *, resume: bool = False, force: bool = False, rehearsal
     save_tuned(trainer, work, initial)
     if state.is_main_process:
         results = write_training_records(work, trainer, rows=len(encoded), seconds=seconds, resumed_from=checkpoint)
-        finish_monitor(report_to)
+        notes = finish_monitor(recipe, work, target, results)
         run_dir.finish(work, target, results)
         write_experiment(target)
         write_model_card(target)
-        print(f"\n{summary_line(results)}\nAdapter: {target}" + ("" if rehearsal else f"\nNext:    lawft eval {target}"))
+        print(f"\n{summary_line(results)}", f"Adapter: {target}", *notes, *([] if rehearsal else [f"Next:    lawft eval {target}"]), sep="\n")
     state.wait_for_everyone()
 
 
@@ -153,8 +154,14 @@ def run_from_command_line() -> int:
         if arguments.rehearse and not any(override.startswith("training.output_dir=") for override in arguments.overrides):
             final, force = {**final, "training.output_dir": f"runs/rehearsal/{arguments.recipe.stem}"}, True
         recipe = load_recipe(arguments.recipe, arguments.overrides, final)
+        speaks = os.environ.get("RANK", "0") == "0"
+        pushes = speaks and recipe.training("push_to_hub")
+        if pushes:
+            print(announce_push(recipe), flush=True)
         main(recipe, resume=arguments.resume, force=force, rehearsal=arguments.rehearse)
-        if arguments.rehearse and recipe.data.test and os.environ.get("RANK", "0") == "0":
+        if pushes:
+            print(push_finished(recipe))
+        if arguments.rehearse and recipe.data.test and speaks:
             from lawft_trl.evaluation.evaluate import evaluate_run
 
             metrics = evaluate_run(Path(recipe.values["training"]["output_dir"]), limit=REHEARSED_QUESTIONS)

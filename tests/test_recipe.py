@@ -148,7 +148,12 @@ BROKEN = {
     "training files that are numbers": (GOOD.replace("train: train.jsonl", "train: [1]"), ["data.train: expected a list of strings"]),
     "batch of nothing": (GOOD + "evaluation:\n  batch_size: 0\n", ["evaluation.batch_size: expected at least 1, found 0"]),
     "output_dir that is here": (GOOD + "  output_dir: .\n", ["training.output_dir: expected the name of a new folder"]),
-    "a key of the project's": (GOOD + "  report_to: wandb\n", ["set monitor.wandb"]),
+    "a key of the project's": (GOOD + "  resume_from_checkpoint: x\n", ["give the launcher --resume"]),
+    "a tracker that is not supported": (GOOD + "  report_to: [wandb, mlflow]\n", ["training.report_to: mlflow is not supported; there are wandb, tensorboard, trackio"]),
+    "a mode of W&B without W&B": (GOOD + "  report_to: none\nmonitor:\n  wandb: online\n", ["set training.report_to: wandb"]),
+    "W&B asked for and switched off": (GOOD + "  report_to: wandb\nmonitor:\n  wandb: disabled\n", ["training.report_to names wandb"]),
+    "a token in a recipe": (GOOD + "  hub_token: hf_x\n", ["export HF_TOKEN"]),
+    "pushes in between": (GOOD + "  hub_strategy: every_save\n", ["training.hub_strategy: expected one of end"]),
     "model_init_kwargs": (GOOD + "  model_init_kwargs: {a: 1}\n", ["set the section model"]),
     "circular parents": ("extends: recipe.yaml\n" + GOOD, ["leads back to this file"]),
 }

@@ -172,8 +172,9 @@ def _this_machine(recipe: Recipe) -> list[tuple[str, str]]:
         device = "a GPU, and none is visible here: train elsewhere, or add --rehearse to try the way"
     target = Path(recipe.values["training"]["output_dir"])
     taken = ", already there: give another name, or --force" if target.exists() else ""
-    monitor = {"disabled": "disabled", "offline": "offline, to be sent later with `wandb sync`", "online": "online, needs `wandb login`"}
-    return [("trains on", device), ("training.output_dir", f"{target}{taken}"), ("W&B", monitor[recipe.monitor.wandb])]
+    wandb = "wandb (online, needs `wandb login`)" if recipe.monitor.wandb == "online" else "wandb (offline, to be sent later with `wandb sync`)"
+    reports = ", ".join(wandb if name == "wandb" else name for name in recipe.report_to) or "nowhere"
+    return [("trains on", device), ("training.output_dir", f"{target}{taken}"), ("training.report_to", reports)]
 
 
 def _spread(encoded: Sequence[EncodedRow]) -> list[EncodedRow]:

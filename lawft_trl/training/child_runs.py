@@ -7,6 +7,7 @@ go on from their last checkpoint.
 import contextlib
 import fcntl
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -172,11 +173,14 @@ def finish_run(planned: PlannedRun, launch: Sequence[str], options: Sequence[str
 def _run(command: Sequence[str], planned: PlannedRun, what: str, lock: IO[bytes]) -> None:
     """Runs a child whose output goes to the run's log; it has ended when this function has."""
     planned.log.parent.mkdir(parents=True, exist_ok=True)
+    # In W&B the runs of one command are one group
+    out = Path(lock.name).parent
+    environment = {"WANDB_RUN_GROUP": out.name} | os.environ | {"WANDB_NAME": planned.run.relative_to(out).as_posix()}
     with planned.log.open("ab") as log:
         log.write(f"\n$ {shlex.join(command)}\n".encode())  # a killed one left its line unfinished
         log.flush()
         start = log.tell()
-        child = subprocess.Popen(command, stdin=lock, stdout=log, stderr=subprocess.STDOUT)
+        child = subprocess.Popen(command, stdin=lock, stdout=log, stderr=subprocess.STDOUT, env=environment)
         try:
             code = child.wait()
         except BaseException:
