@@ -30,6 +30,7 @@ from lawft_trl.training.preflight import (
     set_up_monitor,
     sft_config,
 )
+from lawft_trl.training.stop_signals import end_with_launcher, hearing_signals
 
 
 def main(recipe: Recipe, *, resume: bool = False, force: bool = False, rehearsal: bool = False) -> None:
@@ -62,10 +63,10 @@ def main(recipe: Recipe, *, resume: bool = False, force: bool = False, rehearsal
     from lawft_trl.model_card import write_model_card
     from lawft_trl.training.dev_letters import ask_dev_questions, watch_dev_letters
     from lawft_trl.training.launch_checks import describe_placement, refuse_impossible, visible_gpus
-    from lawft_trl.training.plan import answering_out_of_memory
     from lawft_trl.training.records import summary_line, write_training_records
     from lawft_trl.training.shared_prefix import share_prefixes
     from lawft_trl.training.supervision import prove_trainer
+    from lawft_trl.training.survival import prepare, survive
 
     training = recipe.values["training"]
     require_device(training)
@@ -102,6 +103,7 @@ def main(recipe: Recipe, *, resume: bool = False, force: bool = False, rehearsal
     keep_quantized_weights(trainer.model)
     shared = share_prefixes(trainer, encoded, recipe.data.shared_prefix)
     watch_dev_letters(trainer, recipe, asked_dev)
+    prepare(trainer, recipe, encoded)
 
     # Train, save, give the run its name; rank 0 alone writes
     record = {
@@ -118,18 +120,17 @@ def main(recipe: Recipe, *, resume: bool = False, force: bool = False, rehearsal
         run_dir.begin(target, recipe, record)
     state.print(describe_placement(recipe, os.environ), *([shared] if recipe.data.shared_prefix is not False else []), sep="\n")
     started = time.monotonic()
-    checkpoint = run_dir.last_checkpoint(work) if resume else None
-    with answering_out_of_memory(recipe, processes=state.num_processes):
+    with survive(trainer, recipe, resume=resume) as checkpoint:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    seconds = time.monotonic() - started
-    trainer.save_model(str(work))
-    if state.is_main_process:
-        results = write_training_records(work, trainer, rows=len(encoded), seconds=seconds, resumed_from=checkpoint)
-        finish_monitor(report_to)
-        run_dir.finish(work, target, results)
-        write_experiment(target)
-        write_model_card(target)
-        print(f"\n{summary_line(results)}\nAdapter: {target}" + ("" if rehearsal else f"\nNext:    lawft eval {target}"))
+        seconds = time.monotonic() - started
+        trainer.save_model(str(work))
+        if state.is_main_process:
+            results = write_training_records(work, trainer, rows=len(encoded), seconds=seconds, resumed_from=checkpoint)
+            finish_monitor(report_to)
+            run_dir.finish(work, target, results)
+            write_experiment(target)
+            write_model_card(target)
+            print(f"\n{summary_line(results)}\nAdapter: {target}" + ("" if rehearsal else f"\nNext:    lawft eval {target}"))
     state.wait_for_everyone()
 
 
@@ -170,4 +171,6 @@ def run_from_command_line() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(run_from_command_line())
+    end_with_launcher()
+    with hearing_signals():
+        sys.exit(run_from_command_line())

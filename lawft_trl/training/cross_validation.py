@@ -23,6 +23,7 @@ from lawft_trl.errors import InputError
 from lawft_trl.evaluation.folder import Evaluation, read_evaluation, write_evaluation
 from lawft_trl.evaluation.metrics import Prediction
 from lawft_trl.recipe import load_recipe
+from lawft_trl.training.checkpoints import last_checkpoint
 from lawft_trl.training.folds import Fold, find_folds, plan_folds
 from lawft_trl.training.out_of_fold import pool_folds
 from lawft_trl.training.preflight import REHEARSAL
@@ -161,7 +162,7 @@ def _finish_fold(fold: Fold, launch: Sequence[str], options: Sequence[str], lock
     finished = (fold.run / "run.json").is_file() and not _changes(fold.run, fold)
     if not finished:
         work = run_dir.unfinished(fold.run)
-        if (work / "run.json").is_file() and not _changes(work, fold) and run_dir.last_checkpoint(work):
+        if (work / "run.json").is_file() and not _changes(work, fold) and last_checkpoint(work):
             how = ["--resume"]
         else:  # what is left of one that was begun with the same and has no checkpoint, or may be replaced, see _refuse_changed
             how = ["--force"]
