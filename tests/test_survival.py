@@ -1,6 +1,6 @@
 """Faults, injected for real into the user's own command: what is left, what is said, and that a resumed run is the same run."""
 
-import json
+import csv
 import os
 import shutil
 import signal
@@ -55,7 +55,24 @@ trl.SFTTrainer.__init__ = __init__
 sys.argv = sys.argv[1:]
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
+IN_SAVE = """
+    def on_step_begin(self, args, state, control, **kwargs):
+        def die(trainer, folder):  # what is saved between the optimizer and the random generators
+            if trainer.state.global_step == {step}:
+                os.kill(os.getpid(), signal.SIGKILL)
+        transformers.Trainer._save_scaler = die"""
+AT_END = """
+    def on_train_end(self, args, state, control, **kwargs):
+        os.kill(os.getpid(), signal.SIGKILL)"""
+PLANT_NAN = """
+            rows = [set(row) for row in trainer.train_dataset["input_ids"]]
+            sources = [item.row.source.rpartition(":")[2] for item in survival.encoded]
+            encoded = [set(item.input_ids) for item in survival.encoded]
+            token = next(token for token in sorted(rows[0]) if sum(token in row for row in rows) == 4)
+            open(os.path.dirname(args.output_dir) + "/marked.txt", "w").write(" ".join(s for s, ids in zip(sources, encoded) if token in ids))
+            model.get_input_embeddings().weight.data[token] = float("nan")"""
 AT_STEP = """def on_step_begin(self, args, state, control, model, **kwargs):
+        survival = next(each for each in trainer.callback_handler.callbacks if type(each).__name__ == "Survival")
         if state.global_step == {step}:
             {act}"""
 
@@ -70,12 +87,12 @@ def small(sample_data, tmp_path_factory) -> list[str]:
     return [*settings(sample_data, Path("unset")), f"data.train={folder}/train.jsonl", f"data.dev={folder}/dev.jsonl", "data.test=null"]
 
 
-def run_with_fault(tmp_path: Path, method: str, *arguments, launcher: tuple = (), wrap: tuple = (), **environment) -> subprocess.CompletedProcess:
+def run_with_fault(tmp_path: Path, method: str, *arguments, launcher: tuple = (), **environment) -> subprocess.CompletedProcess:
     """The launcher with a callback that does `method`; what it prints and its exit code."""
     script = tmp_path / "fault.py"
     script.write_text(FAULT.format(method=method), encoding="utf-8")
     start = [sys.executable, "-m", "accelerate.commands.launch", *launcher] if launcher else [sys.executable]
-    command = [*wrap, *start, script, ROOT / "lawft_trl" / "sft.py", *arguments]
+    command = [*start, script, ROOT / "lawft_trl" / "sft.py", *arguments]
     return subprocess.run(list(map(str, command)), cwd=ROOT, env=os.environ | environment, capture_output=True, text=True, timeout=300)
 
 
@@ -84,8 +101,6 @@ def at_step(step: int, act: str) -> str:
 
 
 def log_of(run: Path) -> list[dict[str, str]]:
-    import csv
-
     with (run / "metrics.csv").open(encoding="utf-8", newline="") as stream:
         return [{key: value for key, value in line.items() if value and key not in TIMES} for line in csv.DictReader(stream)]
 
@@ -97,13 +112,187 @@ def assert_same_run(ours: Path, theirs: Path) -> None:
     assert all(torch.equal(mine[name], other[name]) for name in other)
 
 
-@pytest.mark.parametrize(("how", "stop"), [(EVALUATED, 7), (BY_EPOCH, 8)], ids=["steps", "epochs-shared-prefix"])
-def test_a_resumed_run_is_the_same_run(small, tmp_path, how, stop):
-    common = [*small, *STEPS, *how]
-    run_sft(QUICKSTART, *common, f"training.output_dir={tmp_path}/whole", check=True)
-    stopped = run_with_fault(tmp_path, at_step(stop, "os.kill(os.getpid(), signal.SIGTERM)"), QUICKSTART, *common, f"training.output_dir={tmp_path}/run")
-    assert stopped.returncode == 143, stopped.stdout + stopped.stderr
+@pytest.fixture(scope="module")
+def whole(small, tmp_path_factory) -> Path:
+    """A run that nothing happened to, with its last two checkpoints."""
+    run = tmp_path_factory.mktemp("runs") / "whole"
+    run_sft(QUICKSTART, *small, *STEPS, *EVALUATED, f"training.output_dir={run}", check=True)
+    return run
+
+
+def resumed(small: list[str], run: Path, *more: str) -> subprocess.CompletedProcess:
+    return run_sft(QUICKSTART, *small, *STEPS, *more, f"training.output_dir={run}", "--resume", check=True)
+
+
+def test_a_run_that_was_told_to_stop_goes_on_as_the_same_run(small, whole, tmp_path):
+    """In the middle of an epoch, between two log entries, checkpoints and evaluations; the only older checkpoint is removed."""
+    arguments = [*small, *STEPS, *EVALUATED, f"training.output_dir={tmp_path}/run"]
+    stopped = run_with_fault(tmp_path, at_step(7, "os.kill(os.getpid(), signal.SIGTERM)"), QUICKSTART, *arguments, launcher=CPU)
     work = tmp_path / "run.unfinished"
-    assert last_checkpoint(work).name == f"checkpoint-{stop + 1}"
-    run_sft(QUICKSTART, *common, f"training.output_dir={tmp_path}/run", "--resume", check=True)
+    assert stopped.returncode != 0, "accelerate ends with 1 whatever its process ended with"
+    assert "exit status 143" in stopped.stderr
+    assert f"Saved {work}/checkpoint-8" in stopped.stdout
+    assert "accelerate.commands.launch" in stopped.stdout and f"training.output_dir={tmp_path}/run --resume\n" in stopped.stdout
+    assert not (tmp_path / "run").exists()
+    resumed(small, tmp_path / "run", *EVALUATED)
+    assert_same_run(tmp_path / "run", whole)
+
+
+@pytest.mark.slow
+def test_by_epochs_with_shared_prefixes_too(small, tmp_path):
+    arguments = [*small, *STEPS, *BY_EPOCH]
+    run_sft(QUICKSTART, *arguments, f"training.output_dir={tmp_path}/whole", check=True)
+    for step, name in ((8, "SIGINT"), (5, "SIGUSR1")):  # within an epoch, and in its last step
+        run = f"training.output_dir={tmp_path}/{name}"
+        stopped = run_with_fault(tmp_path, at_step(step, f"os.kill(os.getpid(), signal.{name})"), QUICKSTART, *arguments, run)
+        assert stopped.returncode == {"SIGINT": 130, "SIGUSR1": 143}[name], stopped.stderr
+        assert last_checkpoint(tmp_path / f"{name}.unfinished").name == f"checkpoint-{step + 1}"
+        resumed(small, tmp_path / name, *BY_EPOCH)
+        assert_same_run(tmp_path / name, tmp_path / "whole")
+
+
+def test_killed_in_a_save_and_once_more_behind_the_last_step(small, whole, tmp_path):
+    """The older checkpoint is taken. Killed again between the last step and the finished run: no step is done twice."""
+    arguments = [*small, *STEPS, *EVALUATED, f"training.output_dir={tmp_path}/run"]
+    killed = run_with_fault(tmp_path, IN_SAVE.format(step=8), QUICKSTART, *arguments)
+    work = tmp_path / "run.unfinished"
+    assert killed.returncode == -signal.SIGKILL
+    assert (work / "checkpoint-8" / "optimizer.pt").is_file() and last_checkpoint(work).name == "checkpoint-4"
+    again = run_with_fault(tmp_path, AT_END, QUICKSTART, *arguments, "--resume")
+    assert again.returncode == -signal.SIGKILL
+    assert "checkpoint-8: passed over and removed, it was not written whole (trainer_state.json is missing)" in again.stdout
+    assert f"Resuming from {work}/checkpoint-4" in again.stdout
+    assert last_checkpoint(work).name == "checkpoint-14"
+    resumed(small, tmp_path / "run", *EVALUATED)
+    assert_same_run(tmp_path / "run", whole)
+
+
+def test_a_checkpoint_that_lacks_anything_is_not_whole(whole, tmp_path):
+    """Every file a resume reads, removed, cut in half, and short of its last byte."""
+    good = max(whole.glob("checkpoint-*"))
+    assert fault(good, 1) is None
+    assert "rng_state_0.pth" in fault(good, 2)
+    needed = ["adapter_model.safetensors", "adapter_config.json", "optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json"]
+    assert set(needed) <= {path.name for path in good.iterdir()}
+    for name in needed:
+        for size in (None, 0, 0.5, 1):
+            broken = tmp_path / f"{name}-{size}"
+            shutil.copytree(good, broken)
+            content = (good / name).read_bytes()
+            (broken / name).unlink()
+            if size is not None:
+                (broken / name).write_bytes(content[: int(len(content) * size) - (size == 1) * 2])
+            assert name in fault(broken, 1), (name, size)
+
+
+def test_a_disk_that_fills_up_in_a_save_costs_that_save(small, whole, tmp_path):
+    """The kernel refuses files of more than 100 kB (EFBIG), from step 7 on."""
+    arguments = [*small, *STEPS, *EVALUATED, f"training.output_dir={tmp_path}/run"]
+    limit = at_step(6, "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))")
+    full = run_with_fault(tmp_path, limit, QUICKSTART, *arguments)
+    work = tmp_path / "run.unfinished"
+    assert (full.returncode, "Traceback" in full.stderr) == (2, False), full.stderr
+    assert f"the last good checkpoint is {work}/checkpoint-4" in full.stderr and "--resume" in full.stderr
+    assert [path.name for path in work.glob("checkpoint-*")] == ["checkpoint-4"]
+    resumed(small, tmp_path / "run", *EVALUATED)
+    assert_same_run(tmp_path / "run", whole)
+
+
+def test_a_run_that_cannot_fit_the_disk_is_not_begun(small, tmp_path):
+    result = run_sft(QUICKSTART, *small, *STEPS, "training.max_steps=100000000", "training.save_steps=1", f"training.output_dir={tmp_path}/run")
+    assert (result.returncode, "Traceback" in result.stderr) == (2, False), result.stderr
+    assert "100000000 checkpoint(s) at once" in result.stderr and "are free; nothing was trained" in result.stderr
+    assert "training.save_total_limit=1" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_loss_that_is_not_finite_stops_at_once_and_names_its_rows(small, tmp_path):
+    """A token that one question alone has is given an embedding of NaN."""
+    arguments = [*small, *STEPS, "training.save_steps=2", f"training.output_dir={tmp_path}/run"]
+    result = run_with_fault(tmp_path, at_step(2, PLANT_NAN), QUICKSTART, *arguments)
+    assert (result.returncode, "Traceback" in result.stderr) == (2, False), result.stderr
+    marked = set((tmp_path / "marked.txt").read_text().split())
+    named = {line.split("train.jsonl:")[1].split()[0] for line in result.stderr.splitlines() if "its loss alone is not finite" in line}
+    assert named and named <= marked
+    assert "training.learning_rate (it is 0.001)" in result.stderr
+    checkpoints = sorted((tmp_path / "run.unfinished").glob("checkpoint-*"))
+    assert f"the last good checkpoint is {checkpoints[-1]}" in result.stderr
+
+
+def test_a_gradient_that_is_not_finite_is_never_saved(small, tmp_path):
+    """The loss still is, and the step after which the weights are not is one that is saved."""
+    plant = "next(w for w in model.parameters() if w.requires_grad).register_hook(lambda gradient: gradient * float('nan'))"
+    result = run_with_fault(tmp_path, at_step(3, plant), QUICKSTART, *small, *STEPS, f"training.output_dir={tmp_path}/run")
+    assert (result.returncode, "Traceback" in result.stderr) == (2, False), result.stderr
+    assert "the weights were no longer finite after step 4, and were not saved" in result.stderr
+    assert list((tmp_path / "run.unfinished").glob("checkpoint-*")) == []
+
+
+def test_a_process_that_is_killed_takes_the_others_down(small, tmp_path):
+    act = 'os.environ["RANK"] == "1" and os.kill(os.getpid(), signal.SIGKILL)'
+    result = run_with_fault(tmp_path, at_step(2, act), QUICKSTART, *small, *STEPS, f"training.output_dir={tmp_path}/run", launcher=TWO, OMP_NUM_THREADS="1")
+    assert result.returncode != 0
+    assert "exitcode  : -9" in result.stderr.split("Root Cause (first observed failure)")[1]
+
+
+@pytest.mark.slow
+def test_an_error_in_one_process_is_the_one_that_is_shown(small, tmp_path):
+    act = 'assert os.environ["RANK"] != "1", "what only rank one met"'
+    result = run_with_fault(tmp_path, at_step(2, act), QUICKSTART, *small, *STEPS, f"training.output_dir={tmp_path}/run", launcher=TWO, OMP_NUM_THREADS="1")
+    assert result.returncode != 0
+    assert "AssertionError: what only rank one met" in result.stderr
+    assert "rank      : 1" in result.stderr.split("Root Cause (first observed failure)")[1]
+
+
+@pytest.mark.slow
+def test_two_processes_stop_at_the_same_step(small, tmp_path):
+    """One of them alone hears the signal; the resumed run is the same run."""
+    arguments = [*small, *STEPS]
+    run_sft(QUICKSTART, *arguments, f"training.output_dir={tmp_path}/whole", launcher=TWO, check=True, OMP_NUM_THREADS="1")
+    act = 'os.environ["RANK"] == "1" and os.kill(os.getpid(), signal.SIGTERM)'
+    run = f"training.output_dir={tmp_path}/run"
+    stopped = run_with_fault(tmp_path, at_step(6, act), QUICKSTART, *arguments, run, launcher=TWO, OMP_NUM_THREADS="1")
+    assert f"Saved {tmp_path}/run.unfinished/checkpoint-7" in stopped.stdout, stopped.stderr
+    run_sft(QUICKSTART, *arguments, run, "--resume", launcher=TWO, check=True, OMP_NUM_THREADS="1")
     assert_same_run(tmp_path / "run", tmp_path / "whole")
+
+
+def test_signals_while_nothing_is_trained_and_the_second_one(tmp_path):
+    """Before a training, and in a step that does not end."""
+    code = """
+        import os, signal, sys, time
+        from lawft_trl.training.stop_signals import hearing_signals
+        with hearing_signals(may_wait=lambda: sys.argv[1] == "training"):
+            print("ready", flush=True)
+            time.sleep(120)
+    """
+    for what, number, wanted in (("loading", signal.SIGINT, 130), ("loading", signal.SIGTERM, 143), ("training", signal.SIGTERM, 143)):
+        process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code), what], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        process.stdout.readline()
+        process.send_signal(number)
+        if what == "training":  # what comes at once is the same wish, handed on by a launcher
+            process.send_signal(number)
+            time.sleep(3)
+            assert process.poll() is None
+            process.send_signal(number)
+        _, said = process.communicate(timeout=60)
+        assert process.returncode == wanted
+        assert ("again: ended at once" if what == "training" else "no step was done that would have to be saved") in said
+
+
+def test_a_launcher_that_is_ended_does_not_leave_its_training_running(small, tmp_path):
+    """`accelerate launch` hands no signal on; the training hears of its death all the same, and saves."""
+    command = [sys.executable, "-m", "accelerate.commands.launch", *CPU, ROOT / "lawft_trl" / "sft.py", QUICKSTART, *small, *STEPS]
+    command += ["training.max_steps=2000", "training.save_total_limit=2", f"training.output_dir={tmp_path}/run"]
+    with (tmp_path / "log").open("w") as log:
+        launcher = subprocess.Popen(list(map(str, command)), cwd=ROOT, stdout=log, stderr=log)
+    work, log = tmp_path / "run.unfinished", tmp_path / "log"
+    deadline = time.monotonic() + 240
+    while not list(work.glob("checkpoint-*")) and time.monotonic() < deadline and launcher.poll() is None:
+        time.sleep(0.05)
+    launcher.terminate()
+    launcher.wait(60)
+    while "To go on:" not in log.read_text() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert "--resume" in log.read_text().split("To go on:")[1]
+    assert last_checkpoint(work) is not None

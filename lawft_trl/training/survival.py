@@ -87,17 +87,19 @@ def survive(trainer: "SFTTrainer", recipe: Recipe, *, resume: bool) -> Iterator[
         state.print(f"Resuming from {checkpoint}" if checkpoint else f"{work}: no checkpoint to go on from; the training begins anew")
     if checkpoint and _is_complete(checkpoint):
         _train_no_more(trainer)
+    command = resume_command()  # while the launcher is alive
     with hearing_signals(may_wait=lambda: callback.stepped) as callback.heard:
         try:
             with answering_out_of_memory(recipe, processes=state.num_processes):
                 yield checkpoint
         except _Saved:
-            state.print(f"Saved {last_checkpoint(work)}. To go on:\n\n  {resume_command()}\n", flush=True)
+            state.print(f"\nSaved {last_checkpoint(work)}. To go on:\n\n  {command}\n", flush=True)
             state.wait_for_everyone()  # a launcher ends all processes as soon as one has ended
             raise SystemExit(callback.heard_by_all.exit_code) from None
         except Exception as error:
+            state.print(file=sys.stderr)  # behind the progress bar
             if is_out_of_space(error):
-                raise _disk_full(error, work, state.is_main_process) from error
+                raise _disk_full(error, work, command, state.is_main_process) from error
             if callback.heard.number and state.num_processes > 1 and not isinstance(error, InputError):
                 # A launcher ends the others when one has died; what they then miss is not the error to be shown
                 sys.stderr.write(f"rank {state.process_index} ends too: {type(error).__name__}: {f'{error}'.partition(chr(10))[0]}\n")
@@ -257,6 +259,8 @@ class Survival(TrainerCallback, ExportableState):
         if self.trainer.accelerator.num_processes > 1:
             rows = gather_object(rows)
         bad = [text for text, finite in rows if not finite]
+        if len(bad) == len(rows):
+            return self._not_finite(f"step {step}: the loss of each of its {len(rows)} rows is not finite, so it is hardly one row's fault", [])
         if bad:
             found = [f"{text}: its loss alone is not finite" for text in bad]
             return self._not_finite(f"step {step}: the loss of {len(bad)} of its {len(rows)} rows is not finite", found)
@@ -304,7 +308,7 @@ def _rows(batch: Mapping[str, torch.Tensor]) -> list[TokenRow]:
     return [(ids[mask].tolist(), labels[mask].tolist()) for ids, labels, mask in zip(batch["input_ids"], batch["labels"], masks, strict=True)]
 
 
-def _disk_full(error: BaseException, work: Path, is_main_process: bool) -> InputError:
+def _disk_full(error: BaseException, work: Path, command: str, is_main_process: bool) -> InputError:
     """Removes what of a checkpoint was written and says what is left."""
     if is_main_process:
         drop_broken(work, lambda text: None)
@@ -313,7 +317,7 @@ def _disk_full(error: BaseException, work: Path, is_main_process: bool) -> Input
         f"{work.resolve().parent}: the disk, or a quota on it, is full; what was being saved was removed again",
         [
             f"the last good checkpoint is {last}" if last else "there is no checkpoint from before",
-            "make room, and go on: " + resume_command() if last else "make room, and start again with --force",
+            f"make room, and go on: {command}" if last else "make room, and start again with --force",
             f"what the write said: {str(error).splitlines()[0]:.200}",
         ],
     )
