@@ -164,6 +164,7 @@ class Survival(TrainerCallback, ExportableState):
             "last_logged": trainer._globalstep_last_logged,
             "metrics": dict(trainer._metrics["train"]),
             "tokens": trainer._total_train_tokens,
+            "in_training_mode": trainer.model.training,  # of it TRL makes out whose means belong to a log entry
         }
         return {"args": {}, "attributes": sums}
 
@@ -177,6 +178,7 @@ class Survival(TrainerCallback, ExportableState):
             trainer._total_loss_scalar, trainer._globalstep_last_logged = sums["total_loss"], sums["last_logged"]
             trainer._metrics["train"].update(sums["metrics"])
             trainer._total_train_tokens = sums["tokens"]
+            trainer.model.train(sums["in_training_mode"])
         if state.global_step > 0:
             for callback in self._early_stopping():
                 callback.early_stopping_patience_counter = kept[type(callback).__name__]["attributes"]["early_stopping_patience_counter"]
