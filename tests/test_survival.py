@@ -197,6 +197,30 @@ def test_a_disk_that_fills_up_in_a_save_costs_that_save(small, whole, tmp_path):
     assert_same_run(tmp_path / "run", whole)
 
 
+@pytest.fixture
+def disk(tmp_path):
+    """A file system of its own with 64 MiB; only root may make one."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(place)], capture_output=True).returncode != 0:
+        pytest.skip("no tmpfs can be mounted here: a full disk was tested by a limit on file sizes only")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+@pytest.mark.slow
+def test_a_full_tmpfs_too(small, whole, tmp_path, disk):
+    arguments = [*small, *STEPS, *EVALUATED, f"training.output_dir={disk}/run"]
+    fill = f'import shutil; open("{disk}/filler", "wb").write(b"0" * (shutil.disk_usage("{disk}").free - 1_000_000))'
+    full = run_with_fault(tmp_path, at_step(6, fill), QUICKSTART, *arguments)
+    assert (full.returncode, "Traceback" in full.stderr) == (2, False), full.stderr
+    assert "full; what was being saved was removed again" in full.stderr
+    assert [path.name for path in (disk / "run.unfinished").glob("checkpoint-*")] == ["checkpoint-4"]
+    (disk / "filler").unlink()
+    resumed(small, disk / "run", *EVALUATED)
+    assert_same_run(disk / "run", whole)
+
+
 def train_here(monkeypatch, arguments: list[str], fault: TrainerCallback) -> str:
     """Trains in this process with a callback more, and returns what it is refused with."""
     import trl
