@@ -30,6 +30,7 @@ from lawft_trl.training.preflight import (
     require_scorable,
     sft_config,
 )
+from lawft_trl.training.stop_signals import end_with_launcher, hearing_signals
 
 
 def main(recipe: Recipe, *, resume: bool = False, force: bool = False, rehearsal: bool = False) -> None:
@@ -63,9 +64,9 @@ def main(recipe: Recipe, *, resume: bool = False, force: bool = False, rehearsal
     from lawft_trl.training.batches import prepare_batches
     from lawft_trl.training.dev_letters import ask_dev_questions, watch_dev_letters
     from lawft_trl.training.launch_checks import describe_placement, refuse_impossible, visible_gpus
-    from lawft_trl.training.plan import answering_out_of_memory
     from lawft_trl.training.records import summary_line, write_training_records
     from lawft_trl.training.supervision import prove_trainer
+    from lawft_trl.training.survival import prepare, survive
 
     training = recipe.values["training"]
     require_device(training)
@@ -104,6 +105,7 @@ def main(recipe: Recipe, *, resume: bool = False, force: bool = False, rehearsal
     watch_training(trainer, recipe, work)
     watch_dev_letters(trainer, recipe, asked_dev)
     initial = initial_adapter(trainer, recipe)
+    prepare(trainer, recipe, encoded)
 
     # Train, save, give the run its name; rank 0 alone writes
     record = {
@@ -120,18 +122,17 @@ def main(recipe: Recipe, *, resume: bool = False, force: bool = False, rehearsal
         run_dir.begin(target, recipe, record)
     state.print(describe_placement(recipe, os.environ), describe_trained(trainer, recipe), *([shared] if recipe.data.shared_prefix is not False else []), sep="\n")
     started = time.monotonic()
-    checkpoint = run_dir.last_checkpoint(work) if resume else None
-    with answering_out_of_memory(recipe, processes=state.num_processes):
+    with survive(trainer, recipe, resume=resume) as checkpoint:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    seconds = time.monotonic() - started
-    save_tuned(trainer, work, initial)
-    if state.is_main_process:
-        results = write_training_records(work, trainer, rows=len(encoded), seconds=seconds, resumed_from=checkpoint)
-        notes = finish_monitor(recipe, work, target, results)
-        run_dir.finish(work, target, results)
-        write_experiment(target)
-        write_model_card(target)
-        print(f"\n{summary_line(results)}", f"Adapter: {target}", *notes, *([] if rehearsal else [f"Next:    lawft eval {target}"]), sep="\n")
+        seconds = time.monotonic() - started
+        save_tuned(trainer, work, initial)
+        if state.is_main_process:
+            results = write_training_records(work, trainer, rows=len(encoded), seconds=seconds, resumed_from=checkpoint)
+            notes = finish_monitor(recipe, work, target, results)
+            run_dir.finish(work, target, results)
+            write_experiment(target)
+            write_model_card(target)
+            print(f"\n{summary_line(results)}", f"Adapter: {target}", *notes, *([] if rehearsal else [f"Next:    lawft eval {target}"]), sep="\n")
     state.wait_for_everyone()
 
 
@@ -178,4 +179,6 @@ def run_from_command_line() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(run_from_command_line())
+    end_with_launcher()
+    with hearing_signals():
+        sys.exit(run_from_command_line())

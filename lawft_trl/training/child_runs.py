@@ -20,6 +20,7 @@ from typing import IO, Any
 from lawft_trl import run_dir
 from lawft_trl.errors import InputError
 from lawft_trl.recipe import Recipe
+from lawft_trl.training.checkpoints import last_checkpoint
 
 _LOCK = ".lock"  # in the folder that the runs are in
 _LAUNCHER = Path(__file__).parents[1] / "sft.py"
@@ -160,7 +161,7 @@ def finish_run(planned: PlannedRun, launch: Sequence[str], options: Sequence[str
     """
     if not _is_trained(planned):
         work = run_dir.unfinished(planned.run)
-        if (work / "run.json").is_file() and not changes(work, planned) and run_dir.last_checkpoint(work):
+        if (work / "run.json").is_file() and not changes(work, planned) and last_checkpoint(work):
             how = ["--resume"]
         else:  # what is left of one that was begun with the same and has no checkpoint, or may be replaced, see refuse_changed
             how = ["--force"]

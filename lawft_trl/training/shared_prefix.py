@@ -136,8 +136,8 @@ def _prove_numbers(trainer: "SFTTrainer") -> None:
     rows = [{"input_ids": ids, "labels": labels} for ids, labels in unpack(batch)]
     was_training = model.training
     model.eval()
-    together = _label_logprobs(trainer, model, batch)
-    alone = torch.cat([_label_logprobs(trainer, model, trainer.data_collator([row])) for row in rows])
+    together = label_logprobs(trainer, model, batch)
+    alone = torch.cat([label_logprobs(trainer, model, trainer.data_collator([row])) for row in rows])
     model.train(was_training)
     difference = (together - alone).abs().mean().item()
     precision = torch.bfloat16 if trainer.args.bf16 else torch.float16 if trainer.args.fp16 else model.dtype
@@ -149,7 +149,7 @@ def _prove_numbers(trainer: "SFTTrainer") -> None:
         )
 
 
-def _label_logprobs(trainer: "SFTTrainer", model: "PreTrainedModel", batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+def label_logprobs(trainer: "SFTTrainer", model: "PreTrainedModel", batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
     """Log-probabilities of a batch's supervised tokens as TRL's loss has them, in float32, (supervised tokens,)."""
     inputs = {name: tensor.to(trainer.args.device) for name, tensor in batch.items()}
     with trainer.accelerator.autocast():
