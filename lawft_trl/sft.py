@@ -10,6 +10,7 @@ import os
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from lawft_trl.doctor.examine import refuse_unfit
 from lawft_trl.errors import InputError
@@ -58,13 +59,11 @@ def main(recipe: Recipe, *, resume: bool = False, force: bool = False, rehearsal
 
     from lawft_trl import run_dir
     from lawft_trl.data.chat import end_of_turn, prompt_fingerprint
-    from lawft_trl.experiment_log import write_experiment
-    from lawft_trl.model_card import write_model_card
     from lawft_trl.training.adapters import adapter_config, describe_trained, initial_adapter, save_tuned
     from lawft_trl.training.batches import prepare_batches
     from lawft_trl.training.dev_letters import ask_dev_questions, watch_dev_letters
     from lawft_trl.training.launch_checks import describe_placement, refuse_impossible, visible_gpus
-    from lawft_trl.training.records import summary_line, write_training_records
+    from lawft_trl.training.records import write_training_records
     from lawft_trl.training.supervision import prove_trainer
     from lawft_trl.training.survival import prepare, survive
 
@@ -128,12 +127,31 @@ def main(recipe: Recipe, *, resume: bool = False, force: bool = False, rehearsal
         save_tuned(trainer, work, initial)
         if state.is_main_process:
             results = write_training_records(work, trainer, rows=len(encoded), seconds=seconds, resumed_from=checkpoint)
-            notes = finish_monitor(recipe, work, target, results)
-            run_dir.finish(work, target, results)
-            write_experiment(target)
-            write_model_card(target)
-            print(f"\n{summary_line(results)}", f"Adapter: {target}", *notes, *([] if rehearsal else [f"Next:    lawft eval {target}"]), sep="\n")
+            finish_run(recipe, work, target, results, rehearsal=rehearsal)
     state.wait_for_everyone()
+
+
+def finish_run(recipe: Recipe, work: Path, target: Path, results: dict[str, Any], *, rehearsal: bool) -> None:
+    """Gives a trained run its name and says what came of it.
+
+    Args:
+        recipe: the resolved recipe.
+        work: the folder it was trained in.
+        target: the folder it gets.
+        results: the figures of `training_summary.json`.
+        rehearsal: there is nothing to evaluate at length.
+    """
+    from lawft_trl import run_dir
+    from lawft_trl.experiment_log import write_experiment
+    from lawft_trl.model_card import write_model_card
+    from lawft_trl.training.records import summary_line
+
+    notes = finish_monitor(recipe, work, target, results)
+    run_dir.finish(work, target, results)
+    write_experiment(target)
+    write_model_card(target)
+    following = [] if rehearsal else [f"Next:    lawft eval {target}"]
+    print(f"\n{summary_line(results)}", f"Adapter: {target}", *notes, *following, sep="\n")
 
 
 def parse_arguments() -> argparse.Namespace:
