@@ -148,7 +148,10 @@ def contradictions(values: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, s
             faults.append((f"training.{key}", "must be false: rows are trained one by one with completion masks"))
     faults += adapter_faults(values)
     attention = values["model"].get("attn_implementation")
-    if data.get("shared_prefix") and attention not in (None, "sdpa", "eager"):
+    copies = data.get("shared_prefix")
+    if type(copies) is int and copies < 2:
+        faults.append(("data.shared_prefix", f"{copies} copies cannot share anything; set 2 or more, true, false or null"))
+    if copies and attention not in (None, "sdpa", "eager"):
         faults.append(("data.shared_prefix", f"{attention} takes no mask of its own for every token; set model.attn_implementation: sdpa"))
     template = training.get("chat_template_path")
     if isinstance(template, str) and not template.endswith((".jinja", ".j2")):

@@ -59,10 +59,10 @@ class DataSection:
     """Rows longer than `training.max_length`: refuse them, or leave out statute passages from the last one."""
     allow_overlap: bool = False
     """Train although rows are in the test file. Every report of the run then says so."""
-    shared_prefix: bool | None = False
+    shared_prefix: bool | int | None = False
     """Read what the permuted copies of a question begin with once, with the same loss (docs/shared_prefix.md): false: never;
-    null: where it can, and reads at least 1.2 times fewer tokens; true: it must. The copies of a question then share a step,
-    which made the quickstart's model worse (-4.7 points, p = 0.007): measure it before you keep it."""
+    2: two copies at a time; true: as many as it can; null: where it can, and reads at least 1.2 times fewer tokens. Copies that are
+    read together share a step: all four made the quickstart's model worse (-4.7 points, p = 0.007), two did not (-0.4)."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -55,7 +55,7 @@ class SharedPrefix:
 
 
 def choose_items(
-    encoded: Sequence[EncodedRow], *, batch: int, accumulation: int, wanted: bool | None, obstacle: str | None = None
+    encoded: Sequence[EncodedRow], *, batch: int, accumulation: int, wanted: bool | int | None, obstacle: str | None = None
 ) -> tuple[SharedPrefix, list[dict[str, list[int]]]]:
     """Packs the copies of each question into items, where that can be done and is worth it.
 
@@ -63,32 +63,35 @@ def choose_items(
         encoded: training rows; those with equal `meta.id` are copies of one question.
         batch: rows of a micro-batch.
         accumulation: micro-batches of a step and process.
-        wanted: the recipe's `data.shared_prefix`: `True` must, `False` never, `None` where at least 1.2 times fewer tokens
-            are read and no micro-batch grows by more than a quarter.
+        wanted: the recipe's `data.shared_prefix`: `True` must, a number must with at most so many copies in an item, `False`
+            never, `None` where at least 1.2 times fewer tokens are read and no micro-batch grows by more than a quarter.
         obstacle: why model and trainer cannot do it; `None` where they can.
 
     Returns:
         What came of it, and the items; `[]` where it is off.
 
     Raises:
-        InputError: when `wanted` is `True` and it cannot be done.
+        InputError: when it must be done and cannot.
     """
     if wanted is False:
         return SharedPrefix(on=False, why="data.shared_prefix is false"), []
     groups = copies_of(encoded)
     common = math.gcd(batch * accumulation, *map(len, groups))
-    if obstacle is None and common == 1:
-        sizes = sorted(set(map(len, groups)))
+    most = common if wanted is None or wanted is True else min(wanted, common)
+    sizes = [size for size in range(most, 1, -1) if common % size == 0]
+    if obstacle is None and not sizes:
+        copies = sorted(set(map(len, groups)))
         obstacle = (
-            f"a question has {' or '.join(map(str, sizes))} row(s) and an optimizer step {batch * accumulation} per process "
+            f"a question has {' or '.join(map(str, copies))} row(s) and an optimizer step {batch * accumulation} per process "
             "(per_device_train_batch_size × gradient_accumulation_steps); both must be divisible by one number of at least 2"
+            + (f" and at most {wanted}" if most != common else "")
         )
     if obstacle is not None and wanted:
-        raise InputError("data.shared_prefix is true, and it cannot be done", [obstacle, "leave data.shared_prefix out, or set it to false"])
+        raise InputError(f"data.shared_prefix is {str(wanted).lower()}, and it cannot be done", [obstacle, "leave data.shared_prefix out, or set it to false"])
     if obstacle is not None:
         return SharedPrefix(on=False, why=obstacle), []
 
-    for rows_per_item in sorted((size for size in range(2, common + 1) if common % size == 0), reverse=True):
+    for rows_per_item in sizes:
         items = [pack(group[start : start + rows_per_item]) for group in groups for start in range(0, len(group), rows_per_item)]
         shared = SharedPrefix(
             on=True,
@@ -97,8 +100,8 @@ def choose_items(
             row_tokens=sum(len(item.input_ids) for item in encoded),
             item_tokens=sum(len(item["input_ids"]) for item in items),
         )
-        most = batch * max(len(item.input_ids) for item in encoded)
-        objection = None if wanted else _objection(items, shared, before=most, at_once=micro_batch(batch, accumulation, rows_per_item)[0])
+        before = batch * max(len(item.input_ids) for item in encoded)
+        objection = None if wanted else _objection(items, shared, before=before, at_once=micro_batch(batch, accumulation, rows_per_item)[0])
         if objection is None:
             return shared, items
     return SharedPrefix(on=False, why=objection), []

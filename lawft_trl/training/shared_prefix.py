@@ -32,20 +32,19 @@ _QUIET_SECONDS = 3  # a progress bar comes only for what takes longer
 _SAME = {torch.float32: 1e-3, torch.bfloat16: 0.1, torch.float16: 0.1}
 
 
-def share_prefixes(trainer: "SFTTrainer", encoded: Sequence[EncodedRow], wanted: bool | None) -> SharedPrefix:
+def share_prefixes(trainer: "SFTTrainer", encoded: Sequence[EncodedRow], wanted: bool | int | None) -> SharedPrefix:
     """Makes a built trainer read the shared beginnings of permuted copies once, where that can be done and is worth it.
 
     Args:
         trainer: built on the rows, proven by `prove_trainer`, not yet training.
         encoded: its training rows; those with equal `meta.id` are copies of one question.
-        wanted: the recipe's `data.shared_prefix`: `True` must, `False` never, `None` where at least 1.2 times fewer tokens
-            are read and no micro-batch grows by more than a quarter.
+        wanted: the recipe's `data.shared_prefix`, see `choose_items`.
 
     Returns:
         What was done, and why not more.
 
     Raises:
-        InputError: when `wanted` is `True` and it cannot be done, or this model gives other answers that way.
+        InputError: when it must be done and cannot, or this model gives other answers that way.
         RuntimeError: when the trainer would train on anything else than the rows.
     """
     obstacle = None if wanted is False else _obstacle(trainer, max(len(item.input_ids) for item in encoded))

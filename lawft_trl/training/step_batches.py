@@ -6,7 +6,7 @@ equal size, padding included: few long rows in one, many short ones in another. 
 does its gradient but for rounding: the loss is a sum over the supervised tokens of all processes, divided by their number.
 
 transformers has a sampler of this kind, `training.train_sampling_strategy: batch_rebalance`, which draws in an order of its
-own that the recipe's seed does not change, and in another one after a resume in a later epoch.
+own that the recipe's seed does not change, and under DDP in that of the first epoch after a resume in a later one (5.23).
 """
 
 import functools
