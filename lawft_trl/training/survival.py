@@ -12,12 +12,11 @@ import contextlib
 import json
 import math
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from accelerate.utils import gather_object
 from transformers import EarlyStoppingCallback, TrainerCallback
 from transformers.trainer_callback import DefaultFlowCallback, ExportableState
 
@@ -25,9 +24,8 @@ from lawft_trl.errors import InputError
 from lawft_trl.recipe import Recipe
 from lawft_trl.training.checkpoints import drop_broken, last_checkpoint
 from lawft_trl.training.disk_space import is_out_of_space, refuse_small_disk
+from lawft_trl.training.divergence import Batch, are_weights_finite, diverged, diverged_loss
 from lawft_trl.training.plan import answering_out_of_memory
-from lawft_trl.training.prefix_items import TokenRow, unpack
-from lawft_trl.training.shared_prefix import label_logprobs
 from lawft_trl.training.stop_signals import Heard, hearing_signals, resume_command
 from lawft_trl.training.supervision import EncodedRow
 
@@ -93,6 +91,7 @@ def survive(trainer: "SFTTrainer", recipe: Recipe, *, resume: bool) -> Iterator[
             with answering_out_of_memory(recipe, processes=state.num_processes):
                 yield checkpoint
         except _Saved:
+            state.wait_for_everyone()  # each has a file of its own in the checkpoint
             state.print(f"\nSaved {last_checkpoint(work)}. To go on:\n\n  {command}\n", flush=True)
             state.wait_for_everyone()  # a launcher ends all processes as soon as one has ended
             raise SystemExit(callback.heard_by_all.exit_code) from None
@@ -147,7 +146,7 @@ class Survival(TrainerCallback, ExportableState):
         self.heard_by_all = Heard()
         self.stepped = False  # whether this process has done a step that would be lost
         self.saving = False
-        self.batches: list[Mapping[str, torch.Tensor]] = []
+        self.batches: list[Batch] = []
         self.losses: list[float] = []  # the sum since the last log entry, of each process
 
     # What is carried over a resume
@@ -211,7 +210,7 @@ class Survival(TrainerCallback, ExportableState):
         told = self.trainer.accelerator.gather(told) if self.trainer.accelerator.num_processes > 1 else told
         self.losses, numbers = map(list, zip(*told.tolist(), strict=True))
         if not all(map(math.isfinite, self.losses)):
-            raise self._diverged(state.global_step + 1)
+            raise diverged_loss(self.trainer, self.encoded, self.batches, state.global_step + 1)
         self.heard_by_all.number = self.heard_by_all.number or int(max(numbers))
 
     def on_step_end(self, args: "TrainingArguments", state: "TrainerState", control: "TrainerControl", **kwargs: Any) -> None:
@@ -240,74 +239,10 @@ class Survival(TrainerCallback, ExportableState):
         """The adapter that is about to be saved is sound."""
         self._refuse_broken_weights(state, True)
 
-    # Divergence
-
     def _refuse_broken_weights(self, state: "TrainerState", about_to_save: bool) -> None:
         """A gradient that is not finite under a finite loss shows in the weights, at the latest before they are saved."""
-        if about_to_save and not self._are_weights_finite():
-            raise self._not_finite(f"the weights were no longer finite after step {state.global_step}, and were not saved", [])
-
-    def _are_weights_finite(self) -> bool:
-        weights = [weight for weight in self.trainer.model.parameters() if weight.requires_grad]
-        pieces = [weight.to_local() if hasattr(weight, "to_local") else weight for weight in weights]  # FSDP has slices
-        mine = all(torch.stack([piece.detach().isfinite().all() for piece in pieces]).tolist())
-        return all(gather_object([mine])) if self.trainer.accelerator.num_processes > 1 else mine
-
-    def _diverged(self, step: int) -> InputError:
-        """Which rows of the step it was."""
-        if not self._are_weights_finite():
-            return self._not_finite(f"step {step}: the loss is not finite, because weights already were not", [])
-        rows = self._rows_of_step()
-        if self.trainer.accelerator.num_processes > 1:
-            rows = gather_object(rows)
-        bad = [text for text, finite in rows if not finite]
-        if len(bad) == len(rows):
-            return self._not_finite(f"step {step}: the loss of each of its {len(rows)} rows is not finite, so it is hardly one row's fault", [])
-        if bad:
-            found = [f"{text}: its loss alone is not finite" for text in bad]
-            return self._not_finite(f"step {step}: the loss of {len(bad)} of its {len(rows)} rows is not finite", found)
-        asked = "alone the loss of each is finite" if None not in [finite for _, finite in rows] else "not asked one by one"
-        return self._not_finite(f"step {step}: the loss is not finite", [f"{text}, of this step ({asked})" for text, _ in rows])
-
-    def _rows_of_step(self) -> list[tuple[str, bool | None]]:
-        """The rows this process has read for the step, and whether the loss of each alone is finite, without dropout."""
-        trainer, known = self.trainer, {}
-        for item in self.encoded:
-            known.setdefault(tuple(item.input_ids), f"{item.row.source} ({item.row.id})")
-        rows = [row for batch in self.batches for row in _rows(batch)]
-        texts = [known.get(tuple(ids), f"a row of {len(ids)} tokens") for ids, _ in rows]
-        if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:  # all processes would have to ask for equally many
-            return [(text, None) for text in texts]
-        model = trainer.model
-        model.eval()
-        with torch.no_grad():
-            each = [label_logprobs(trainer, model, trainer.data_collator([{"input_ids": ids, "labels": labels}])) for ids, labels in rows]
-        return [(text, bool(logprobs.isfinite().all())) for text, logprobs in zip(texts, each, strict=True)]
-
-    def _not_finite(self, heading: str, found: Sequence[str]) -> InputError:
-        work = Path(self.trainer.args.output_dir)
-        last, half = last_checkpoint(work), self.trainer.args.fp16
-        return InputError(
-            f"the training has diverged: {heading}",
-            [
-                *found[:20],
-                *([f"and {len(found) - 20} more"] if len(found) > 20 else []),
-                f"try a lower training.learning_rate (it is {self.trainer.args.learning_rate:g}), or more training.warmup_steps",
-                *(["try training.bf16=true training.fp16=false: float16 ends at 65,504"] if half else []),
-                *(["look at the rows named above"] if found else []),
-                f"the last good checkpoint is {last}" if last else "there is no checkpoint from before",
-                "a changed recipe begins anew: --force replaces this run, training.output_dir=… keeps it",
-            ],
-        )
-
-
-def _rows(batch: Mapping[str, torch.Tensor]) -> list[TokenRow]:
-    """The rows of a batch, padding taken off."""
-    batch = {name: tensor.cpu() for name, tensor in batch.items()}
-    if "branch_ids" in batch:
-        return unpack(batch)
-    masks = batch["attention_mask"].bool()
-    return [(ids[mask].tolist(), labels[mask].tolist()) for ids, labels, mask in zip(batch["input_ids"], batch["labels"], masks, strict=True)]
+        if about_to_save and not are_weights_finite(self.trainer):
+            raise diverged(self.trainer, f"the weights were no longer finite after step {state.global_step}, and were not saved")
 
 
 def _disk_full(error: BaseException, work: Path, command: str, is_main_process: bool) -> InputError:
