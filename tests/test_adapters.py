@@ -15,9 +15,10 @@ from lawft_trl.run_dir import read_run
 from lawft_trl.training.adapters import adapter_config
 
 KINDS = {
-    "DoRA": ["lora.use_dora=true"],
-    "rsLoRA": ["lora.use_rslora=true"],
+    "DoRA with rsLoRA": ["lora.use_dora=true", "lora.use_rslora=true"],
     "PiSSA": ["lora.init_lora_weights=pissa"],
+    "rsLoRA": ["lora.use_rslora=true"],
+    "DoRA": ["lora.use_dora=true"],
     "a fast PiSSA with rsLoRA": ["lora.init_lora_weights=pissa_niter_4", "lora.use_rslora=true"],
     "OLoRA": ["lora.init_lora_weights=olora", "lora.rank_pattern={q_proj: 4}"],
     "orthogonal": ["lora.init_lora_weights=orthogonal"],
@@ -27,6 +28,7 @@ KINDS = {
         "lora.target_modules=[q_proj, down_proj]", "lora.layers_to_transform=[1, 3]", "lora.rank_pattern={q_proj: 4}", "lora.trainable_token_indices=[5, 6]",
     ],
 }  # fmt: skip
+QUICK = ("DoRA with rsLoRA", "PiSSA")  # the others take a minute together
 IDS = torch.arange(3, 67).reshape(2, 32)
 
 
@@ -65,7 +67,7 @@ def train(small_data, tmp_path, monkeypatch):
     return run
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*QUICK, *(pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS if kind not in QUICK)])
 def test_what_is_loaded_again_is_what_was_trained_and_its_base_is_untouched(train, kind):
     run, caught = train(*KINDS[kind])
     base = base_log_probs()
@@ -81,6 +83,7 @@ def test_what_is_loaded_again_is_what_was_trained_and_its_base_is_untouched(trai
     assert (config["r"], config["init_lora_weights"] is True) == (32 if took else 16, took or "init_lora_weights" not in "".join(KINDS[kind]))
 
 
+@pytest.mark.slow
 def test_an_adapter_that_changed_its_base_is_resumed_to_the_same(small_data, tmp_path):
     steps = ["lora.init_lora_weights=pissa", "training.save_strategy=steps", "training.save_steps=1"]
     whole, run = tmp_path / "whole", tmp_path / "run"
