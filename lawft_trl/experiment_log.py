@@ -58,7 +58,7 @@ def read_record(run: Path) -> dict[str, Any]:
         raise InputError(f"{run}: this run was not finished; repeat its command with --resume")
     identity = record.get("identity")
     recipe = identity.get("recipe") if isinstance(identity, dict) else None
-    missing = [name for name in ("pattern", "model", "lora", "training") if not isinstance(recipe, dict) or not isinstance(recipe.get(name), dict)]
+    missing = [name for name in ("pattern", "model", "training") if not isinstance(recipe, dict) or not isinstance(recipe.get(name), dict)]
     if missing or not isinstance(identity.get("data"), dict):
         raise InputError(f"{run / 'run.json'}: `identity` does not hold the recipe and the data of a run; the file is damaged")
     return record
@@ -191,15 +191,14 @@ def _count_rows(file: Path, sha256: str) -> str:
 def _describe_training(record: Mapping[str, Any]) -> list[str]:
     recipe = record["identity"]["recipe"]
     values = Recipe(path=Path("recipe.yaml"), values=recipe, origins={})
-    training, lora = values.training, {key: field.default for key, field in section_fields()["lora"].items()} | recipe["lora"]
+    training = values.training
     batch, accumulated = training("per_device_train_batch_size"), training("gradient_accumulation_steps")
     processes = record["identity"].get("processes") or 1
     steps = training("max_steps")
     # TRL takes bfloat16 unless the recipe says otherwise
     bf16 = not training("fp16") if training("bf16") is None else training("bf16")
     rows = [
-        ("LoRA r / alpha / dropout", f"{lora['r']} / {lora['lora_alpha']} / {lora['lora_dropout']}"),
-        ("LoRA の対象", lora["target_modules"] or "PEFT の既定"),
+        *_adapter_rows(recipe.get("lora")),
         ("学習率", training("learning_rate")),
         ("スケジューラ / warmup_steps", f"{training('lr_scheduler_type')} / {training('warmup_steps')}"),
         ("学習の長さ", f"{steps} ステップ (max_steps)" if steps > 0 else f"{training('num_train_epochs')} エポック"),
@@ -210,6 +209,20 @@ def _describe_training(record: Mapping[str, Any]) -> list[str]:
     ]
     lines = ["## 主要ハイパーパラメータ", "", *_table(("項目", "値"), rows), "", "ほかの設定はすべて `recipe.yaml` にあります。", ""]
     return [*lines, "## 学習時間", "", *_training_figures(record), "", "学習コマンド:", "", *_command(record.get("command")), ""]
+
+
+def _adapter_rows(section: Mapping[str, Any] | None) -> list[tuple[str, Any]]:
+    """What is trained: an adapter and of which kind, or all weights."""
+    if not section:
+        return [("学習した重み", "すべて（全パラメータ）")]
+    lora = {key: field.default for key, field in section_fields()["lora"].items()} | section
+    kinds = {"use_dora": "DoRA", "use_rslora": "rsLoRA"}
+    kind = [name for key, name in kinds.items() if lora[key]] + ([str(lora["init_lora_weights"])] if lora["init_lora_weights"] is not True else [])
+    return [
+        ("LoRA r / alpha / dropout", f"{lora['r']} / {lora['lora_alpha']} / {lora['lora_dropout']}"),
+        ("LoRA の対象", lora["target_modules"] or "PEFT の既定"),
+        *([("LoRA の種類", ", ".join(kind))] if kind else []),
+    ]
 
 
 def _training_figures(record: Mapping[str, Any]) -> list[str]:

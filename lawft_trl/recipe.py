@@ -13,7 +13,7 @@ from typing import Any
 
 from lawft_trl.errors import InputError
 from lawft_trl.library_fields import UNKNOWN
-from lawft_trl.recipe_rules import check_value, contradictions, is_key, is_section, missing_keys, shown
+from lawft_trl.recipe_rules import check_value, contradictions, is_key, is_section, missing_keys, reporters, shown
 from lawft_trl.recipe_sections import (
     OPTIONAL_SECTIONS,
     OWN_SECTIONS,
@@ -51,6 +51,11 @@ class Recipe:
         return self.training("max_length")
 
     @property
+    def report_to(self) -> list[str]:
+        """Where the training is logged: `wandb`, `tensorboard`, `trackio`, some of them, or nowhere."""
+        return reporters(self.training("report_to"))
+
+    @property
     def pattern(self) -> PatternSection:
         return PatternSection(**self.values["pattern"])
 
@@ -76,7 +81,7 @@ def load_recipe(path: Path | str, overrides: Sequence[str] = (), final: Mapping[
 
     Args:
         path: the YAML file.
-        overrides: `section.key=value`, the value in YAML; `quantization=null` removes that section.
+        overrides: `section.key=value`, the value in YAML; `quantization=null` and `lora=null` remove those sections.
         final: dotted keys that win over everything (what `--rehearse` sets).
 
     Raises:
@@ -127,6 +132,8 @@ def _read_document(
             continue
         if body is None and section in OPTIONAL_SECTIONS:
             _remove_section(section, settings)
+        elif body == {} and section in OPTIONAL_SECTIONS:
+            problems.append(f"{where}: {section}: empty; write `{section}: null` to do without it")
         elif not isinstance(body, dict):
             problems.append(f"{where}: {section}: expected `key: value` lines below it, found {shown(_plain(body))}")
         else:

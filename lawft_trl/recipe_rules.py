@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lawft_trl.library_fields import Field
+from lawft_trl.recipe_adapters import adapter_faults
 from lawft_trl.recipe_names import FOREIGN_KEYS, STALE_KEYS
 from lawft_trl.recipe_sections import SECTIONS, section_fields
 
@@ -24,13 +25,16 @@ _POSITIVE = (
 )
 # Keys of SFTConfig that this project sets itself, and what to set instead.
 _OWNED = {
-    "report_to": "set monitor.wandb (disabled, offline, online)",
     "model_init_kwargs": "set the section model",
     "resume_from_checkpoint": "give the launcher --resume",
     "dataset_kwargs": "rows are tokenized and checked before the trainer sees them",
     "trust_remote_code": "set model.trust_remote_code",
     "do_predict": "use lawft eval",
+    "hub_token": "export HF_TOKEN, or run `hf auth login`: a recipe is kept with its run and may be passed on",
+    "hub_always_push": "the finished run is pushed, once",
 }
+# Names that training.report_to may hold, besides `none`.
+REPORTERS = ("wandb", "tensorboard", "trackio")
 
 
 # What an evaluation during training yields besides `eval_loss`: TRL's figures, and those of training/dev_letters.py.
@@ -117,7 +121,7 @@ def _type_hint(value: Any, allowed: frozenset[str] | set[str]) -> str:
 
 
 def missing_keys(values: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    faults = [
+    return [
         f"{key}: missing; {need}"
         for key, need in {
             "model.name_or_path": "name a model, e.g. Qwen/Qwen3-1.7B, or a folder",
@@ -125,9 +129,6 @@ def missing_keys(values: Mapping[str, Mapping[str, Any]]) -> list[str]:
         }.items()
         if key.partition(".")[2] not in values[key.partition(".")[0]]
     ]
-    if not values["lora"]:
-        faults.append("lora: missing; a recipe trains an adapter: add e.g. `lora: {r: 16, target_modules: all-linear}`")
-    return faults
 
 
 def contradictions(values: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str]]:
@@ -145,10 +146,12 @@ def contradictions(values: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, s
     for key in ("packing", "eval_packing", "padding_free", "assistant_only_loss"):
         if training.get(key):
             faults.append((f"training.{key}", "must be false: rows are trained one by one with completion masks"))
-    if "lm_head" in (values["lora"].get("target_modules") or ()):
-        faults.append(("lora.target_modules", "lm_head cannot be adapted: TRL computes the loss from its weight alone; remove it"))
+    faults += adapter_faults(values)
     attention = values["model"].get("attn_implementation")
-    if data.get("shared_prefix") and attention not in (None, "sdpa", "eager"):
+    copies = data.get("shared_prefix")
+    if type(copies) is int and copies < 2:
+        faults.append(("data.shared_prefix", f"{copies} copies cannot share anything; set 2 or more, true, false or null"))
+    if copies and attention not in (None, "sdpa", "eager"):
         faults.append(("data.shared_prefix", f"{attention} takes no mask of its own for every token; set model.attn_implementation: sdpa"))
     template = training.get("chat_template_path")
     if isinstance(template, str) and not template.endswith((".jinja", ".j2")):
@@ -168,7 +171,7 @@ def contradictions(values: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, s
         faults.append(("evaluation.temperature", "expected above 0; greedy answers are samples: 1"))
     if training.get("eval_strategy", "no") != "no" and not data.get("dev"):
         faults.append(("training.eval_strategy", "needs rows to evaluate on: set data.dev, or eval_strategy: no"))
-    faults += _choice_faults(values)
+    faults += _choice_faults(values) + _monitor_faults(values)
     faults += [(f"training.{key}", f"not set here: {instead}") for key, instead in _OWNED.items() if key in training]
     for key in _POSITIVE:
         section, _, name = key.partition(".")
@@ -214,6 +217,28 @@ def _choice_faults(values: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, s
         if every[0] != every[1]:
             text = f"the best must have been saved: set training.save_steps: {every[0]}, as often as is evaluated (now {every[1]})"
             faults.append(("training.load_best_model_at_end", text))
+    return faults
+
+
+def reporters(report_to: Any) -> list[str]:
+    """The names that a value of `training.report_to` holds."""
+    names = report_to if isinstance(report_to, list) else [report_to]
+    return [name for name in names if name not in (None, "none")]
+
+
+def _monitor_faults(values: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """Faults in where a training is logged: names that are not known, and a mode of W&B where W&B is not asked for, or off."""
+    names, mode = reporters(values["training"].get("report_to")), values["monitor"]["wandb"]
+    unknown = [name for name in names if name not in REPORTERS]
+    faults = []
+    if unknown:
+        hint = _nearest(str(unknown[0]), REPORTERS) or f"; there are {', '.join(REPORTERS)}, a list of them, and none"
+        faults.append(("training.report_to", f"{', '.join(map(str, unknown))} is not supported{hint}"))
+    if "wandb" in names and mode == "disabled":
+        faults.append(("monitor.wandb", "disabled, but training.report_to names wandb: leave one of them out"))
+    if "wandb" not in names and mode in ("offline", "online"):
+        text = f"{mode} says how W&B logs, but training.report_to does not name it: set training.report_to: wandb, or leave monitor.wandb out"
+        faults.append(("monitor.wandb", text))
     return faults
 
 

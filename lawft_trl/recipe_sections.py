@@ -59,18 +59,18 @@ class DataSection:
     """Rows longer than `training.max_length`: refuse them, or leave out statute passages from the last one."""
     allow_overlap: bool = False
     """Train although rows are in the test file. Every report of the run then says so."""
-    shared_prefix: bool | None = False
+    shared_prefix: bool | int | None = False
     """Read what the permuted copies of a question begin with once, with the same loss (docs/shared_prefix.md): false: never;
-    null: where it can, and reads at least 1.2 times fewer tokens; true: it must. The copies of a question then share a step,
-    which made the quickstart's model worse (-4.7 points, p = 0.007): measure it before you keep it."""
+    2: two copies at a time; true: as many as it can; null: where it can, and reads at least 1.2 times fewer tokens. Copies that are
+    read together share a step: all four made the quickstart's model worse (-4.7 points, p = 0.007), two did not (-0.4)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MonitorSection:
-    """Weights & Biases."""
+    """Weights & Biases, where `training.report_to` names `wandb`."""
 
-    wandb: Literal["disabled", "offline", "online"] = "disabled"
-    """`offline` writes to disk for a later `wandb sync`; `online` needs `wandb login` or WANDB_API_KEY."""
+    wandb: Literal["offline", "online", "disabled"] | None = None
+    """`offline` (null, too) writes to disk for a later `wandb sync`; `online` needs `wandb login` or WANDB_API_KEY."""
     project: str = "lawft-trl"
     """The W&B project."""
     tags: list[str] = dataclasses.field(default_factory=list)
@@ -109,7 +109,7 @@ OWN_SECTIONS = {
     "evaluation": EvaluationSection,
 }
 SECTIONS = ("pattern", "data", "model", "quantization", "lora", "training", "monitor", "evaluation")
-OPTIONAL_SECTIONS = ("quantization",)
+OPTIONAL_SECTIONS = ("quantization", "lora")  # without `lora` all weights are trained
 
 _DTYPES = ("bfloat16", "float16", "float32")
 # Choices that the libraries check only when it is too late, or not at all.
@@ -118,7 +118,8 @@ _CHOICES = {
     "quantization.bnb_4bit_compute_dtype": _DTYPES,
     "quantization.bnb_4bit_quant_storage": ("uint8", *_DTYPES),
     "training.truncation_mode": ("keep_start",),
-    "training.train_sampling_strategy": ("random", "sequential", "group_by_length", "batch_by_length"),
+    "training.hub_strategy": ("end",),
+    "training.train_sampling_strategy": ("random", "sequential", "group_by_length", "batch_rebalance"),
 }
 
 

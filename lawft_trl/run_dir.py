@@ -120,12 +120,6 @@ def unfinished(target: Path) -> Path:
     return target.with_name(target.name + ".unfinished")
 
 
-def last_checkpoint(work: Path) -> Path | None:
-    """The newest checkpoint of an unfinished run that was written whole."""
-    whole = [path for path in work.glob("checkpoint-*") if (path / "trainer_state.json").is_file()]
-    return max(whole, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
-
-
 def now() -> str:
     """Date and time with their zone, as ISO 8601."""
     return datetime.now().astimezone().isoformat(timespec="seconds")

@@ -10,30 +10,32 @@ import os
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from lawft_trl.doctor.examine import refuse_unfit
 from lawft_trl.errors import InputError
 from lawft_trl.quiet import quiet_libraries
 from lawft_trl.recipe import Recipe, load_recipe
+from lawft_trl.training.hub import announce_push, push_finished
+from lawft_trl.training.monitor import finish_monitor, set_up_monitor, watch_training
 from lawft_trl.training.preflight import (
     REHEARSAL,
     REHEARSED_QUESTIONS,
     data_files,
     encode_role,
-    finish_monitor,
     keep_quantized_weights,
     read_roles,
     recipe_tokenizer,
     refuse_overlap,
     require_device,
     require_scorable,
-    set_up_monitor,
     sft_config,
 )
+from lawft_trl.training.stop_signals import end_with_launcher, hearing_signals
 
 
 def main(recipe: Recipe, *, resume: bool = False, force: bool = False, rehearsal: bool = False) -> None:
-    """Trains the recipe's adapter; the run's folder appears under its name when it is finished.
+    """Trains the recipe's adapter, or all weights where it has no section `lora`; the run's folder appears under its name when it is finished.
 
     Args:
         recipe: a checked recipe.
@@ -52,20 +54,18 @@ def main(recipe: Recipe, *, resume: bool = False, force: bool = False, rehearsal
     # Libraries, loaded only now, and the seed before anything is drawn from it
     from accelerate import PartialState
     from datasets import Dataset
-    from peft import LoraConfig
     from transformers import BitsAndBytesConfig, set_seed
     from trl import SFTTrainer
 
     from lawft_trl import run_dir
     from lawft_trl.data.chat import end_of_turn, prompt_fingerprint
-    from lawft_trl.experiment_log import write_experiment
-    from lawft_trl.model_card import write_model_card
+    from lawft_trl.training.adapters import adapter_config, describe_trained, initial_adapter, save_tuned
+    from lawft_trl.training.batches import prepare_batches
     from lawft_trl.training.dev_letters import ask_dev_questions, watch_dev_letters
     from lawft_trl.training.launch_checks import describe_placement, refuse_impossible, visible_gpus
-    from lawft_trl.training.plan import answering_out_of_memory
-    from lawft_trl.training.records import summary_line, write_training_records
-    from lawft_trl.training.shared_prefix import share_prefixes
+    from lawft_trl.training.records import write_training_records
     from lawft_trl.training.supervision import prove_trainer
+    from lawft_trl.training.survival import prepare, survive
 
     training = recipe.values["training"]
     require_device(training)
@@ -96,12 +96,15 @@ def main(recipe: Recipe, *, resume: bool = False, force: bool = False, rehearsal
         eval_dataset=Dataset.from_list([item.columns for item in encoded_dev]) if encoded_dev else None,
         processing_class=tokenizer,
         quantization_config=BitsAndBytesConfig(**recipe.values["quantization"]) if "quantization" in recipe.values else None,
-        peft_config=LoraConfig(**{"task_type": "CAUSAL_LM", **recipe.values["lora"]}),
+        peft_config=adapter_config(recipe),
     )
     prove_trainer(trainer, encoded)
     keep_quantized_weights(trainer.model)
-    shared = share_prefixes(trainer, encoded, recipe.data.shared_prefix)
+    shared = prepare_batches(trainer, encoded, recipe)
+    watch_training(trainer, recipe, work)
     watch_dev_letters(trainer, recipe, asked_dev)
+    initial = initial_adapter(trainer, recipe)
+    prepare(trainer, recipe, encoded)
 
     # Train, save, give the run its name; rank 0 alone writes
     record = {
@@ -116,21 +119,39 @@ def main(recipe: Recipe, *, resume: bool = False, force: bool = False, rehearsal
     state.wait_for_everyone()
     if state.is_main_process and not resume:
         run_dir.begin(target, recipe, record)
-    state.print(describe_placement(recipe, os.environ), *([shared] if recipe.data.shared_prefix is not False else []), sep="\n")
+    state.print(describe_placement(recipe, os.environ), describe_trained(trainer, recipe), *([shared] if recipe.data.shared_prefix is not False else []), sep="\n")
     started = time.monotonic()
-    checkpoint = run_dir.last_checkpoint(work) if resume else None
-    with answering_out_of_memory(recipe, processes=state.num_processes):
+    with survive(trainer, recipe, resume=resume) as checkpoint:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    seconds = time.monotonic() - started
-    trainer.save_model(str(work))
-    if state.is_main_process:
-        results = write_training_records(work, trainer, rows=len(encoded), seconds=seconds, resumed_from=checkpoint)
-        finish_monitor(report_to)
-        run_dir.finish(work, target, results)
-        write_experiment(target)
-        write_model_card(target)
-        print(f"\n{summary_line(results)}\nAdapter: {target}" + ("" if rehearsal else f"\nNext:    lawft eval {target}"))
+        seconds = time.monotonic() - started
+        save_tuned(trainer, work, initial)
+        if state.is_main_process:
+            results = write_training_records(work, trainer, rows=len(encoded), seconds=seconds, resumed_from=checkpoint)
+            finish_run(recipe, work, target, results, rehearsal=rehearsal)
     state.wait_for_everyone()
+
+
+def finish_run(recipe: Recipe, work: Path, target: Path, results: dict[str, Any], *, rehearsal: bool) -> None:
+    """Gives a trained run its name and says what came of it.
+
+    Args:
+        recipe: the resolved recipe.
+        work: the folder it was trained in.
+        target: the folder it gets.
+        results: the figures of `training_summary.json`.
+        rehearsal: there is nothing to evaluate at length.
+    """
+    from lawft_trl import run_dir
+    from lawft_trl.experiment_log import write_experiment
+    from lawft_trl.model_card import write_model_card
+    from lawft_trl.training.records import summary_line
+
+    notes = finish_monitor(recipe, work, target, results)
+    run_dir.finish(work, target, results)
+    write_experiment(target)
+    write_model_card(target)
+    following = [] if rehearsal else [f"Next:    lawft eval {target}"]
+    print(f"\n{summary_line(results)}", f"Adapter: {target}", *notes, *following, sep="\n")
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -152,8 +173,14 @@ def run_from_command_line() -> int:
         if arguments.rehearse and not any(override.startswith("training.output_dir=") for override in arguments.overrides):
             final, force = {**final, "training.output_dir": f"runs/rehearsal/{arguments.recipe.stem}"}, True
         recipe = load_recipe(arguments.recipe, arguments.overrides, final)
+        speaks = os.environ.get("RANK", "0") == "0"
+        pushes = speaks and recipe.training("push_to_hub")
+        if pushes:
+            print(announce_push(recipe), flush=True)
         main(recipe, resume=arguments.resume, force=force, rehearsal=arguments.rehearse)
-        if arguments.rehearse and recipe.data.test and os.environ.get("RANK", "0") == "0":
+        if pushes:
+            print(push_finished(recipe))
+        if arguments.rehearse and recipe.data.test and speaks:
             from lawft_trl.evaluation.evaluate import evaluate_run
 
             metrics = evaluate_run(Path(recipe.values["training"]["output_dir"]), limit=REHEARSED_QUESTIONS)
@@ -170,4 +197,6 @@ def run_from_command_line() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(run_from_command_line())
+    end_with_launcher()
+    with hearing_signals():
+        sys.exit(run_from_command_line())

@@ -69,6 +69,16 @@ def sample_data(tmp_path_factory) -> Path:
     return out
 
 
+@pytest.fixture(scope="session")
+def small_data(tmp_path_factory) -> Path:
+    """Forty questions of the sample, for tests that train several times: a folder like that of `sample_data`."""
+    folder = tmp_path_factory.mktemp("small_data")
+    chosen = SAMPLE.read_text(encoding="utf-8").splitlines(keepends=True)[::23][:40]
+    (folder / "small.jsonl").write_text("".join(chosen), encoding="utf-8")
+    run_lawft("data", "questions", "small.jsonl", "--dev-share", "0.2", "--out", folder / "small", check=True, cwd=folder)
+    return folder / "small"
+
+
 def rows_file(folder: Path, split: str, pattern: str = "direct_gold") -> Path:
     """The one file of a split, whose name ends with the number of its questions."""
     (file,) = (folder / pattern).glob(f"{split}_*.jsonl")

@@ -142,14 +142,8 @@ def test_any_recipe_is_rehearsed_on_real_lawqa(lawqa_dir, tmp_path):
     run_sft(ROOT / "recipes" / "direct_norag.yaml", "--rehearse", "training.max_steps=1", cwd=tmp_path, check=True)
 
 
-def test_wandb_offline_writes_into_the_run(sample_data, tmp_path):
-    run = tmp_path / "logged"
-    run_sft(QUICKSTART, *settings(sample_data, run, "monitor.wandb=offline", "monitor.tags=[x]"), check=True)
-    assert list((run / "wandb").glob("offline-run-*/*.wandb"))
-
-
 def test_wandb_online_without_a_key_is_refused(sample_data, tmp_path):
     environment = {"WANDB_API_KEY": "", "HOME": str(tmp_path / "home"), "NETRC": "/nonexistent"}
-    result = run_sft(QUICKSTART, *settings(sample_data, tmp_path / "run", "monitor.wandb=online"), **environment)
+    result = run_sft(QUICKSTART, *settings(sample_data, tmp_path / "run", "training.report_to=wandb", "monitor.wandb=online"), **environment)
     assert (result.returncode, "wandb login" in result.stderr) == (2, True), result.stderr
     assert not (tmp_path / "run.unfinished").exists()

@@ -277,6 +277,24 @@ def test_an_optimizer_step_holds_as_many_rows_as_the_recipe_says(trainer, encode
     assert next(iter(trainer.get_train_dataloader()))["branch_ids"].shape[0] == expected[1]
 
 
+def test_two_copies_at_a_time_where_two_are_wanted(trainer, encoded):
+    shared = share_prefixes(trainer, encoded, 2)
+    assert (shared.rows_per_item, shared.items) == (2, 8) and 1.2 < shared.gain < 2
+    assert trainer.args.per_device_train_batch_size * trainer.args.gradient_accumulation_steps == 8, "sixteen rows, as before"
+
+
+def test_numbers_of_copies_that_cannot_be_are_refused(trainer, encoded):
+    six = [item for item in encoded for _ in range(3)][:36]
+    trainer.args.per_device_train_batch_size = 3
+    trainer.args.gradient_accumulation_steps = 1
+    with pytest.raises(InputError, match="data.shared_prefix is 2, and it cannot be done") as error:
+        share_prefixes(trainer, six, 2)
+    assert "of at least 2 and at most 2" in str(error.value)
+    with pytest.raises(InputError, match="1 copies cannot share anything"):
+        load_recipe(QUICKSTART, ["data.shared_prefix=1"])
+    assert load_recipe(QUICKSTART, ["data.shared_prefix=2"]).data.shared_prefix == 2
+
+
 def test_off_when_told_so(trainer, encoded):
     before = trainer.train_dataset
     shared = share_prefixes(trainer, encoded, False)

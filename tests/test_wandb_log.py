@@ -4,6 +4,7 @@ import json
 import math
 
 from conftest import SAMPLE
+from wandb_file import read_wandb
 
 from lawft_trl.data.questions import LETTERS, ORDERS, read_questions
 from lawft_trl.evaluation.folder import Evaluation
@@ -55,3 +56,14 @@ def test_names_stay_as_they_are(tmp_path):
     names = summary(evaluation(tmp_path, SAMPLE).metrics)
     assert {"eval/base/accuracy", "eval/tuned/accuracy", "eval/tuned/label_mass", "eval/difference", "eval/p_value", "eval/verdict"} <= set(names)
     assert names["eval/gained"] - names["eval/lost"] == round(24 * names["eval/difference"])
+
+
+def test_folds_and_seeds_are_one_group_where_the_environment_says_so(tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_RUN_GROUP", "a_cross_validation")
+    monkeypatch.setenv("WANDB_NAME", "seed_42/fold_1_of_5")
+    said = log_evaluation(evaluation(tmp_path / "test_24", SAMPLE), MonitorSection(), folder=tmp_path)
+    (run,) = (tmp_path / "wandb").glob("offline-run-*")
+    (log,) = run.glob("*.wandb")
+    logged = read_wandb(log)
+    assert (logged.group, logged.name) == ("a_cross_validation", "seed_42/fold_1_of_5-test_24")
+    assert said == f"offline; to send it: wandb sync {run}"

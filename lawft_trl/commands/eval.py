@@ -151,3 +151,5 @@ def _print(metrics: dict[str, Any]) -> None:
     for found in metrics["diagnosis"]:
         print(f"{found['name']}: {found['says']}")
     print(f"Report: {metrics['report']}")
+    if "wandb" in metrics:
+        print(f"W&B:    {metrics['wandb']}")

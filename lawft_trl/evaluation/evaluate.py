@@ -14,7 +14,7 @@ from lawft_trl.evaluation.folder import describe_questions, read_evaluation, wri
 from lawft_trl.evaluation.generation import Generation, generate_answers
 from lawft_trl.evaluation.held_out import HeldOut, prepare
 from lawft_trl.evaluation.letters import score_letters
-from lawft_trl.evaluation.loading import load_tuned
+from lawft_trl.evaluation.loading import ask_base_and_tuned
 from lawft_trl.evaluation.metrics import Prediction, compare, describe_model
 from lawft_trl.evaluation.prior import label_prior
 from lawft_trl.evaluation.training_evidence import MOST_CHECKED, training_evidence, training_questions
@@ -55,21 +55,23 @@ def evaluate_run(
         evaluation: keys of the recipe's section `evaluation` with other values; `None` keeps the recipe's.
 
     Returns:
-        The metrics, also written as `metrics.json`, and under `report` where the report is.
+        The metrics, also written as `metrics.json`, under `report` where the report is, and under `wandb` where W&B logged
+        it, if it did.
 
     Raises:
         InputError: when the run, the rows or the prompt do not fit together.
     """
     held_out = prepare(path, test=test, name=name, force=force, limit=limit, scorer=scorer, answer=answer, settings=evaluation)
     run = held_out.run
-    require_login(run.recipe.monitor)
+    if "wandb" in run.recipe.report_to:
+        require_login(run.recipe.monitor)
     started, started_at = time.monotonic(), now()
     score = make_scorer(held_out.recipe, held_out.tokenizer, held_out.scorer, held_out.answer)
-    model = load_tuned(run)
-    with model.disable_adapter():
-        base = score(model, held_out.asked, "base")
-    tuned = score(model, held_out.asked, "tuned")
-    checked = _train_check(held_out, model, score)
+
+    def answer_all(model: "PreTrainedModel", side: str) -> tuple[list[Prediction], list[Prediction]]:
+        return score(model, held_out.asked, side), _train_check(held_out, model, score) if side == "tuned" else []
+
+    (base, _), (tuned, checked) = ask_base_and_tuned(run, answer_all)
 
     predictions, questions = {"base": base, "tuned": tuned}, describe_questions(held_out.asked)
     by_id = {question["id"]: question for question in questions}
@@ -91,9 +93,10 @@ def evaluate_run(
     write_evaluation(held_out.out, metrics, predictions, questions, force=force)
     write_experiment(run.path)
     write_model_card(run.path)
-    if run.recipe.monitor.wandb != "disabled":
-        log_evaluation(read_evaluation(held_out.out), run.recipe.monitor, folder=held_out.out)
-    return {**metrics, "report": str(held_out.out / "report.md")}
+    logged = {}
+    if "wandb" in run.recipe.report_to:
+        logged["wandb"] = log_evaluation(read_evaluation(held_out.out), run.recipe.monitor, folder=held_out.out)
+    return {**metrics, **logged, "report": str(held_out.out / "report.md")}
 
 
 def _train_check(held_out: HeldOut, model: "PreTrainedModel", score: Scorer) -> list[Prediction]:

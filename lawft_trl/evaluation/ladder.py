@@ -10,7 +10,7 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from lawft_trl.data.prompts import Answer, build_messages
 from lawft_trl.data.questions import LETTERS, ORDERS
@@ -24,11 +24,14 @@ from lawft_trl.evaluation.figures import draw_accuracies
 from lawft_trl.evaluation.folder import describe_questions
 from lawft_trl.evaluation.held_out import check_overlap, describe_held_out, held_out_file, how_to_ask, run_tokenizer
 from lawft_trl.evaluation.ladder_report import render_ladder
-from lawft_trl.evaluation.loading import load_tuned
+from lawft_trl.evaluation.loading import ask_base_and_tuned
 from lawft_trl.evaluation.metrics import Prediction, compare, describe_model, judge
 from lawft_trl.evaluation.paired import holm
 from lawft_trl.folders import refuse_existing, whole_folder, write_json
 from lawft_trl.run_dir import read_run
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 Statutes = Literal["none", "retrieved", "gold", "shuffled"]
 Prompting = Literal["plain", "system", "few-shot"]
@@ -109,13 +112,12 @@ def climb(
         warnings.insert(0, "REHEARSAL on the tiny model: the way works; the figures mean nothing.")
     asked = {rung: _ask(rung, rows[rung], tokenizer, recipe, data, system) for rung in rungs}
 
-    model = load_tuned(run)
-    predictions: dict[str, dict[Rung, list[Prediction]]] = {"base": {}, "tuned": {}}
-    for rung in rungs:
-        score = make_scorer(recipe, tokenizer, how_to_ask(recipe, None, rung.answer)[0], rung.answer)
-        with model.disable_adapter():
-            predictions["base"][rung] = score(model, asked[rung], f"base: {rung}")
-        predictions["tuned"][rung] = score(model, asked[rung], f"tuned: {rung}")
+    scorers = {rung: make_scorer(recipe, tokenizer, how_to_ask(recipe, None, rung.answer)[0], rung.answer) for rung in rungs}
+
+    def climb_all(model: "PreTrainedModel", side: str) -> dict[Rung, list[Prediction]]:
+        return {rung: scorers[rung](model, asked[rung], f"{side}: {rung}") for rung in rungs}
+
+    predictions: dict[str, dict[Rung, list[Prediction]]] = dict(zip(("base", "tuned"), ask_base_and_tuned(run, climb_all), strict=True))
 
     seed = recipe.evaluation.seed
     trained = Rung(recipe.pattern.statutes, how_to_ask(recipe)[1], "plain")

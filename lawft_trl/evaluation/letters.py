@@ -18,7 +18,7 @@ _WORTH_SHARING = 32  # tokens that the orders of a question must have in common 
 
 
 def score_letters(
-    model: "PreTrainedModel", asked: Sequence[Asked], *, pad_token_id: int, batch_size: int, progress: str
+    model: "PreTrainedModel", asked: Sequence[Asked], *, pad_token_id: int, batch_size: int, progress: str | None
 ) -> list[Prediction]:
     """Asks a model and reads the four letters' log-probabilities; the letter is the most probable of the four.
 
@@ -27,7 +27,7 @@ def score_letters(
         asked: prompts, in any order; sorted by length here, so that batches hold little padding.
         pad_token_id: fills the left of shorter prompts; it is masked.
         batch_size: prompts per forward pass; the four orders of a question count as four and stay together.
-        progress: what the progress bar says.
+        progress: what the progress bar says; `None`: there is none.
 
     Returns:
         Predictions in the order of `asked`.
@@ -40,7 +40,7 @@ def score_letters(
 
     require_room(model, asked, 1)
     predictions: dict[int, Prediction] = {}
-    with tqdm(total=len(asked), desc=progress, unit="prompt", delay=_QUIET_SECONDS, leave=False) as bar, torch.inference_mode():
+    with tqdm(total=len(asked), desc=progress, unit="prompt", delay=_QUIET_SECONDS, leave=False, disable=progress is None) as bar, torch.inference_mode():
         for shared, indices in _batches(asked, batch_size, share=_can_share(model)):
             score = _shared_label_logprobs if shared else _label_logprobs
             rows = score(model, [asked[index] for index in indices], pad_token_id)

@@ -1,23 +1,89 @@
-"""A finished run's model: its base as the run loaded it, with the adapter on it."""
+"""A finished run's model and its base: an adapter on the base as the run loaded it, or two models where all weights were trained."""
 
+import gc
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from lawft_trl.run_dir import FinishedRun
 
 if TYPE_CHECKING:
     from peft import PeftModel
+    from transformers import PreTrainedModel
+
+T = TypeVar("T")
 
 
-def load_tuned(run: FinishedRun) -> "PeftModel":
-    """The base model as the run loaded it, with the run's adapter on it, in `eval` mode.
+def ask_base_and_tuned(run: FinishedRun, ask: Callable[["PreTrainedModel", str], T]) -> tuple[T, T]:
+    """What the base answers and what the tuned model does; at no time are two models in memory.
+
+    Args:
+        run: the run.
+        ask: is given the model, in `eval` mode, and `"base"` or `"tuned"`; it must not keep the model.
+    """
+    if _is_adapter(run):
+        model = load_tuned(run)
+        with model.disable_adapter():
+            base = ask(model, "base")
+        return base, ask(model, "tuned")
+    base = _ask_and_free(_load_base(run).eval(), "base", ask)
+    return base, _ask_and_free(load_tuned(run), "tuned", ask)
+
+
+def load_tuned(run: FinishedRun) -> "PreTrainedModel | PeftModel":
+    """The tuned model in `eval` mode: the base as the run loaded it with the run's adapter on it, or the run's own weights.
 
     Raises:
-        RuntimeError: when not every weight of the adapter found its place.
+        RuntimeError: when not every weight of the run found its place, or the model has weights that it does not.
     """
+    from peft import PeftModel
+
+    if not _is_adapter(run):
+        return _load_whole(run).eval()
+    tuned = PeftModel.from_pretrained(_load_base(run), str(run.path)).eval()
+    _require_adapter(tuned, run.path)
+    return tuned
+
+
+def _is_adapter(run: FinishedRun) -> bool:
+    return "lora" in run.recipe.values
+
+
+def _ask_and_free(model: "PreTrainedModel", name: str, ask: Callable[["PreTrainedModel", str], T]) -> T:
+    import torch
+
+    answers = ask(model, name)
+    del model  # the caller holds no other reference
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return answers
+
+
+def _load_base(run: FinishedRun) -> "PreTrainedModel":
+    """The base as the run loaded it."""
+    model_class, kwargs = _how_to_load(run)
+    return model_class.from_pretrained(run.recipe.model.name_or_path, **kwargs)
+
+
+def _load_whole(run: FinishedRun) -> "PreTrainedModel":
+    """The model whose weights were all trained, from the run's folder.
+
+    transformers only warns about weights that are missing there, and makes them up.
+    """
+    model_class, kwargs = _how_to_load(run)
+    own = {**kwargs, "revision": "main", "local_files_only": True}
+    model, found = model_class.from_pretrained(str(run.path), **own, output_loading_info=True)
+    wrong = [str(name) for kind in ("missing_keys", "unexpected_keys", "mismatched_keys") for name in found[kind]]
+    if wrong:
+        raise RuntimeError(f"{run.path}: {len(wrong)} weights are missing or have no place in the model, e.g. {sorted(wrong)[:1]}")
+    return model
+
+
+def _how_to_load(run: FinishedRun) -> tuple[Any, dict[str, Any]]:
+    """The model's class and the arguments of its `from_pretrained`."""
     import torch
     import transformers
-    from peft import PeftModel
     from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig
 
     model = run.recipe.model
@@ -35,10 +101,7 @@ def load_tuned(run: FinishedRun) -> "PeftModel":
     # The class TRL trained, which is not AutoModelForCausalLM's for models that also see images: an adapter's weights
     # are named after their place in that class.
     architectures = AutoConfig.from_pretrained(model.name_or_path, **source).architectures or [""]
-    base_class = getattr(transformers, architectures[0], AutoModelForCausalLM)
-    tuned = PeftModel.from_pretrained(base_class.from_pretrained(model.name_or_path, **kwargs), str(run.path)).eval()
-    _require_adapter(tuned, run.path)
-    return tuned
+    return getattr(transformers, architectures[0], AutoModelForCausalLM), kwargs
 
 
 def _require_adapter(tuned: "PeftModel", path: Path) -> None:

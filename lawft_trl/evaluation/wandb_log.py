@@ -1,6 +1,8 @@
 """An evaluation in Weights & Biases: figures under stable names, pictures, and a table of every question."""
 
 import io
+import os
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,25 +19,70 @@ if TYPE_CHECKING:
 
 _FIGURES = ("accuracy", "single_order_accuracy", "balanced_accuracy", "macro_f1", "all_orders_correct", "rstd", "consistency", "label_mass", "unparsed")
 
+_FILE_HEADER = 7  # bytes, before the first record of an offline file
+
 
 def require_login(monitor: MonitorSection) -> None:
-    """Finds out before any work is done that online logging has no key.
+    """Finds out before any work is done that online logging has no key, or one that the server does not take. Never asks.
 
     Raises:
-        InputError: when it has none.
+        InputError: saying which.
     """
     if monitor.wandb != "online":
         return
     import wandb
 
-    if not wandb.login(prompt=False):
+    try:
+        fault = None if wandb.login(prompt=False, verify=True) else "no API key is known here"
+    except (wandb.Error, OSError, ValueError) as error:  # the last is what it raises for a key in the wrong form
+        fault = f"W&B cannot be used from here: {' '.join(str(error).split())}"
+    if fault:
         raise InputError(
-            "monitor.wandb is online, but no API key is known here",
+            f"monitor.wandb is online, but {fault}",
             ["run `wandb login`, export WANDB_API_KEY, or set monitor.wandb=offline and `wandb sync` later"],
         )
 
 
-def log_evaluation(evaluation: Evaluation, monitor: MonitorSection, *, folder: Path) -> None:
+def begin_run(monitor: MonitorSection, *, run: str, folder: Path, **arguments: Any) -> "wandb.Run":
+    """`wandb.init` as everything here is logged: nothing that is printed is taken, nothing is said, nobody is asked.
+
+    Args:
+        monitor: the recipe's section; nothing is sent unless its `wandb` is `online`.
+        run: the run's name, by which its training and its evaluations are grouped unless WANDB_RUN_GROUP says otherwise.
+        folder: where W&B keeps its files, in `wandb`.
+        arguments: more of `wandb.init`'s.
+    """
+    import wandb
+
+    os.environ.setdefault("WANDB_X_TRANSACTION_LOG_FLUSH_INTERVAL", "1")  # seconds; a process killed at once loses no more
+    wandb.setup(settings=wandb.Settings(silent=True))  # `settings` of a run do not silence what is said beside it
+    return wandb.init(
+        project=monitor.project,
+        group=os.environ.get("WANDB_RUN_GROUP", run),
+        tags=monitor.tags,
+        mode="online" if monitor.wandb == "online" else "offline",
+        dir=str(folder),
+        settings=wandb.Settings(silent=True, console="off"),
+        **arguments,
+    )
+
+
+def where_logged(run: "wandb.Run", folder: Path) -> str:
+    """Where a run can be seen: its address, or the command that sends what is in the folder.
+
+    Args:
+        run: as W&B began it.
+        folder: where W&B keeps its files, or the name that folder has by the time the command is typed.
+    """
+    if not run.offline:
+        return run.url
+    # One folder for each time the run was begun or resumed, its name begins with the date; one killed at once is empty
+    files = Path(run.dir).parents[1].glob(f"offline-run-*-{run.id}/*.wandb")
+    parts = sorted(file.parent.name for file in files if file.stat().st_size > _FILE_HEADER)
+    return f"offline; to send it: {shlex.join(['wandb', 'sync', *(str(folder / 'wandb' / part) for part in parts)])}"
+
+
+def log_evaluation(evaluation: Evaluation, monitor: MonitorSection, *, folder: Path) -> str:
     """Logs an evaluation as a W&B run of the job type `eval`, grouped with its training by the run's name.
 
     Logged are `eval/MODEL/accuracy` and the like, `eval/difference`, `eval/p_value` and `eval/verdict`; the report's
@@ -46,26 +93,27 @@ def log_evaluation(evaluation: Evaluation, monitor: MonitorSection, *, folder: P
         evaluation: as written.
         monitor: the recipe's section.
         folder: where W&B keeps its files.
+
+    Returns:
+        Where it can be seen; see `where_logged`.
     """
     import wandb
 
     metrics = evaluation.metrics
-    run = wandb.init(
-        project=monitor.project,
-        name=f"{metrics['run']}-{evaluation.path.name}",
-        group=metrics["run"],
+    run = begin_run(
+        monitor,
+        run=metrics["run"],
+        folder=folder,
+        name=f"{os.environ.get('WANDB_NAME', metrics['run'])}-{evaluation.path.name}",
         job_type="eval",
-        tags=monitor.tags,
-        mode=monitor.wandb,
-        dir=str(folder),
         config={key: metrics[key] for key in ("run", "model", "scorer", "answer", "statutes", "test_file", "test_sha256", "contaminated", "rehearsal")},
-        settings=wandb.Settings(silent=True),
     )
     figures = draw_evaluation(metrics, evaluation.predictions, evaluation.questions)
     run.log({f"eval/{name}": wandb.Image(_image(to_png(figure)), caption=figure.get_label()) for name, figure in figures.items()})
     run.log({"eval/predictions": _table(evaluation)})
     run.summary.update(summary(metrics))
     run.finish()
+    return where_logged(run, folder)
 
 
 def summary(metrics: Mapping[str, Any]) -> dict[str, Any]:

@@ -99,12 +99,19 @@ def print_check(checked: Checked, console: Console, *, processes: int = 1) -> No
     console.print(Text("All rows keep the supervision contract; nothing was trained.", style="bold green"))
 
 
-def optimizer_steps(recipe: Recipe, rows: int, processes: int) -> int:
-    """How many times the optimizer will step."""
+def optimizer_steps(recipe: Recipe, sequences: int, processes: int, *, per_item: int = 1) -> int:
+    """How many times the optimizer will step.
+
+    Args:
+        recipe: the recipe.
+        sequences: rows, or items of several rows.
+        processes: how many train.
+        per_item: rows of each sequence.
+    """
     if recipe.training("max_steps") > 0:
         return recipe.training("max_steps")
-    batches = math.ceil(math.ceil(rows / processes) / recipe.training("per_device_train_batch_size"))
-    per_epoch = math.ceil(batches / recipe.training("gradient_accumulation_steps"))
+    per_step = recipe.training("per_device_train_batch_size") * recipe.training("gradient_accumulation_steps") // per_item
+    per_epoch = math.ceil(math.ceil(sequences / processes) / per_step)
     return math.ceil(per_epoch * recipe.training("num_train_epochs"))
 
 
@@ -165,8 +172,9 @@ def _this_machine(recipe: Recipe) -> list[tuple[str, str]]:
         device = "a GPU, and none is visible here: train elsewhere, or add --rehearse to try the way"
     target = Path(recipe.values["training"]["output_dir"])
     taken = ", already there: give another name, or --force" if target.exists() else ""
-    monitor = {"disabled": "disabled", "offline": "offline, to be sent later with `wandb sync`", "online": "online, needs `wandb login`"}
-    return [("trains on", device), ("training.output_dir", f"{target}{taken}"), ("W&B", monitor[recipe.monitor.wandb])]
+    wandb = "wandb (online, needs `wandb login`)" if recipe.monitor.wandb == "online" else "wandb (offline, to be sent later with `wandb sync`)"
+    reports = ", ".join(wandb if name == "wandb" else name for name in recipe.report_to) or "nowhere"
+    return [("trains on", device), ("training.output_dir", f"{target}{taken}"), ("training.report_to", reports)]
 
 
 def _spread(encoded: Sequence[EncodedRow]) -> list[EncodedRow]:

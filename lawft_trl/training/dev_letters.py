@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from accelerate.utils import gather_object
-from tqdm.auto import tqdm
 from transformers import EarlyStoppingCallback, TrainerCallback
 
 from lawft_trl.data.questions import LETTERS, ORDERS
@@ -21,6 +20,7 @@ from lawft_trl.evaluation.asking import Asked, ask, unique_questions
 from lawft_trl.evaluation.letters import score_letters
 from lawft_trl.evaluation.metrics import MIN_LABEL_MASS, Prediction, describe_model
 from lawft_trl.recipe import Recipe
+from lawft_trl.training.progress import say
 
 if TYPE_CHECKING:
     from torch import nn
@@ -135,7 +135,7 @@ class DevLetters(TrainerCallback):
         pad_token_id = self.trainer.processing_class.pad_token_id
         with _asked_quietly(model):
             try:
-                mine = score_letters(model, self.asked, pad_token_id=pad_token_id, batch_size=self.batch_size, progress="dev letters")
+                mine = score_letters(model, self.asked, pad_token_id=pad_token_id, batch_size=self.batch_size, progress=None)
             except FloatingPointError as error:
                 raise InputError(
                     f"step {state.global_step}: the model's outputs are no longer finite, the training has diverged",
@@ -149,7 +149,7 @@ class DevLetters(TrainerCallback):
             self.trainer.log(dict(metrics))
         if state.is_world_process_zero:
             for line in [_progress(metrics, before, state.global_step), *(f"ALARM: {text}" for text in raised)]:
-                tqdm.write(line)
+                say(line)
         return metrics
 
 

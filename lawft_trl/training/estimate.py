@@ -15,6 +15,7 @@ from lawft_trl.errors import InputError
 from lawft_trl.recipe import Recipe
 from lawft_trl.training.activations import Pass, meta_model, peak_bytes
 from lawft_trl.training.cards import GIB, Card
+from lawft_trl.training.prefix_choice import micro_batch
 
 if TYPE_CHECKING:
     from peft import LoraConfig
@@ -41,11 +42,13 @@ class Rows:
         lengths: tokens of every sequence the model is given. Where copies of a question share their prefix, the packed ones.
         supervised: tokens in the loss, sequence by sequence.
         dev_longest: tokens of the longest row that is scored during training; 0 where none is.
+        per_item: how many rows each sequence holds: 1, or the copies of a question that share their prefix.
     """
 
     lengths: tuple[int, ...]
     supervised: tuple[int, ...]
     dev_longest: int = 0
+    per_item: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,7 +162,8 @@ def _lora(recipe: Recipe) -> "LoraConfig | None":
     from peft import LoraConfig
 
     values = recipe.values.get("lora")
-    return LoraConfig(**{"task_type": "CAUSAL_LM", **values}) if values else None
+    # How it starts changes no size, and some starts decompose weights, which are not there
+    return LoraConfig(**{"task_type": "CAUSAL_LM", **values, "init_lora_weights": True}) if values else None
 
 
 def _adapter_dtype(recipe: Recipe, config: "PretrainedConfig") -> str:
@@ -169,10 +173,15 @@ def _adapter_dtype(recipe: Recipe, config: "PretrainedConfig") -> str:
     return "bfloat16" if "quantization" in recipe.values else "float32"
 
 
+def step_shape(recipe: Recipe, rows: Rows) -> tuple[int, int]:
+    """`(sequences per micro-batch, micro-batches per step)`, as the trainer will have them."""
+    return micro_batch(recipe.training("per_device_train_batch_size"), recipe.training("gradient_accumulation_steps"), rows.per_item)
+
+
 def _passes(recipe: Recipe, config: "PretrainedConfig", rows: Rows) -> tuple[Pass, Pass | None]:
     """The largest pass of training and, where rows are evaluated meanwhile, of evaluation."""
     training = Pass(
-        batch=recipe.training("per_device_train_batch_size"),
+        batch=step_shape(recipe, rows)[0],
         length=max(rows.lengths),
         training=True,
         dtype=base_dtype(recipe, config),
@@ -289,13 +298,13 @@ def estimate_seconds(recipe: Recipe, config: "PretrainedConfig", rows: Rows, car
 
     linear = sum(m.weight.numel() for m in model.modules() if isinstance(m, Linear) and m is not head)
     channels = text.num_attention_heads * (getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads)
-    batch = recipe.training("per_device_train_batch_size")
+    batch, accumulation = step_shape(recipe, rows)
     length = expected_longest(rows.lengths, batch)
     forward = 2 * linear + 4 * length * channels * text.num_hidden_layers
     passes = 2 + bool(recipe.training("gradient_checkpointing")) + (not recipe.values.get("lora"))
     quantization = recipe.values.get("quantization") or {}
     read = 4.5 if quantization.get("load_in_4bit") else 1 if quantization.get("load_in_8bit") else _BYTES[base_dtype(recipe, config)]
-    batches = steps * recipe.training("gradient_accumulation_steps")
+    batches = steps * accumulation
     fast, slow = (
         batches
         * (

@@ -18,40 +18,27 @@ from lawft_trl.data.rows import Row
 from lawft_trl.doctor.examine import refuse_unfit
 from lawft_trl.errors import InputError
 from lawft_trl.recipe import Recipe, load_recipe
+from lawft_trl.training.child_runs import PlannedRun
 from lawft_trl.training.preflight import data_files, read_roles, recipe_tokenizer, refuse_overlap
 
 _USUAL_FOLDS = 5
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fold:
-    """One adapter of a cross-validation.
+class Fold(PlannedRun):
+    """One adapter of a cross-validation; its name is what the data calls the fold, `"fold_3_of_5"`.
 
     Attributes:
-        name: what the data calls the fold, `"fold_3_of_5"`.
         seed: its `training.seed`.
-        recipe: the recipe with the fold's files, seed and folder.
-        overrides: the settings that make it of the file.
-        identity: what it would be trained with now, see `run_dir.identity`.
         questions: ids of the questions it holds out.
     """
 
-    name: str
     seed: int
-    recipe: Recipe
-    overrides: tuple[str, ...]
-    identity: dict[str, Any]
     questions: frozenset[str]
 
     @property
-    def run(self) -> Path:
-        """The folder of its finished run."""
-        return Path(self.recipe.values["training"]["output_dir"])
-
-    @property
-    def log(self) -> Path:
-        """What its training and scoring printed."""
-        return self.run.with_name(f"{self.name}.log")
+    def title(self) -> str:
+        return f"{self.name} with seed {self.seed}"
 
 
 def find_folds(recipe: Recipe, folds: int | None = None, data: Path | None = None) -> tuple[Path, Path, list[str]]:

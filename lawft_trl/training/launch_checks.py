@@ -10,6 +10,7 @@ from typing import Any
 
 from lawft_trl.errors import InputError
 from lawft_trl.recipe import Recipe
+from lawft_trl.recipe_adapters import changes_base
 
 _DDP = "accelerate_configs/multi_gpu.yaml"
 
@@ -130,6 +131,7 @@ def _fsdp(recipe: Recipe, environment: Mapping[str, str], report: Callable[[str]
     if not _on(environment, "ACCELERATE_USE_FSDP"):
         return
     _split_quantized(recipe, "FSDP", report)
+    _split_residual(recipe, "FSDP", report)
     _dev_letters(recipe, "FSDP", report)
     if environment.get("FSDP_STATE_DICT_TYPE", "SHARDED_STATE_DICT").upper() != "FULL_STATE_DICT":
         report("fsdp_state_dict_type is not FULL_STATE_DICT: the trainer would save no adapter. Set it in the launcher's file")
@@ -137,7 +139,7 @@ def _fsdp(recipe: Recipe, environment: Mapping[str, str], report: Callable[[str]
         report(f"training.optim is {_optimizer(recipe)}, which cannot update split weights: set training.optim=adamw_torch")
     if not _on(environment, "FSDP_ACTIVATION_CHECKPOINTING"):
         return
-    if recipe.values["lora"].get("lora_dropout", 0):
+    if recipe.values.get("lora", {}).get("lora_dropout", 0):
         report(
             "fsdp_activation_checkpointing is true and lora.lora_dropout is above 0: accelerate recomputes layers with another dropout "
             "mask, and the gradients are wrong. Set it false in the launcher's file; training.gradient_checkpointing does the same rightly"
@@ -152,6 +154,7 @@ def _fsdp(recipe: Recipe, environment: Mapping[str, str], report: Callable[[str]
 def _deepspeed(recipe: Recipe, environment: Mapping[str, str], report: Callable[[str], None]) -> None:
     if not _on(environment, "ACCELERATE_USE_DEEPSPEED"):
         return
+    _split_residual(recipe, "DeepSpeed", report)
     _dev_letters(recipe, "DeepSpeed", report)
     if _optimizer(recipe).startswith("paged_"):
         report(
@@ -187,6 +190,12 @@ def _split_quantized(recipe: Recipe, name: str, report: Callable[[str], None]) -
         )
     if dtype not in ("auto", compute):
         report(f"4-bit weights under {name} need one type for all weights: model.dtype is {dtype}, set model.dtype={compute}")
+
+
+def _split_residual(recipe: Recipe, name: str, report: Callable[[str], None]) -> None:
+    """An adapter that takes a part out of the base is saved by subtracting whole matrices."""
+    if changes_base(recipe.values.get("lora", {})):
+        report(f"lora.init_lora_weights is {recipe.values['lora']['init_lora_weights']}, which was not proven under {name}: leave it out, or use {_DDP}")
 
 
 def _dev_letters(recipe: Recipe, name: str, report: Callable[[str], None]) -> None:

@@ -1,7 +1,7 @@
 """`lawft plan`: what a recipe will need, put together and printed."""
 
 import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -22,8 +22,10 @@ from lawft_trl.training.estimate import (
     estimate_memory,
     estimate_seconds,
     read_config,
+    step_shape,
     verdict,
 )
+from lawft_trl.training.prefix_choice import choose_items
 from lawft_trl.training.preflight import encode_role, read_roles, recipe_tokenizer
 from lawft_trl.training.smaller import Change, changes_that_fit, oom_advice
 from lawft_trl.training.supervision import EncodedRow
@@ -77,7 +79,7 @@ def make_plan(recipe: Recipe, *, card: Card | None = None, available: int | None
     changes = []
     if available and verdict(memory.total, available) != "fits":
         changes = changes_that_fit(recipe, config, rows, TIGHT * available, encode=encode, processes=processes)
-    steps = optimizer_steps(recipe, len(rows.lengths), processes)
+    steps = optimizer_steps(recipe, len(rows.lengths), processes, per_item=rows.per_item)
     seconds = estimate_seconds(recipe, config, rows, card, steps=steps) if card and not recipe.training("use_cpu") else None
     return Plan(
         recipe=recipe, rows=rows, memory=memory, available=available, card=card, processes=processes, steps=steps, seconds=seconds, changes=changes
@@ -91,20 +93,36 @@ def rows_of(recipe: Recipe) -> tuple[Rows, Callable[[Recipe], Rows]]:
         InputError: when rows cannot be used.
     """
     roles, tokenizer = read_roles(recipe), recipe_tokenizer(recipe)
+    kept: dict[tuple, list[list[EncodedRow]]] = {}
 
     def encode(changed: Recipe) -> Rows:
-        train, dev = (encode_role(changed, roles[role], tokenizer) for role in ("train", "dev"))
-        return count_rows(train, dev)
+        lengths = changed.max_length, changed.data.overlong
+        if lengths not in kept:
+            kept[lengths] = [encode_role(changed, roles[role], tokenizer) for role in ("train", "dev")]
+        train, dev = kept[lengths]
+        batch, accumulation = changed.training("per_device_train_batch_size"), changed.training("gradient_accumulation_steps")
+        shared, items = choose_items(train, batch=batch, accumulation=accumulation, wanted=changed.data.shared_prefix)
+        return count_items(items, dev, shared.rows_per_item) if shared.on else count_rows(train, dev)
 
     return encode(recipe), encode
 
 
-def count_rows(train: list[EncodedRow], dev: list[EncodedRow]) -> Rows:
+def count_rows(train: Sequence[EncodedRow], dev: Sequence[EncodedRow]) -> Rows:
     """Encoded rows as token counts."""
     return Rows(
         lengths=tuple(len(item.input_ids) for item in train),
         supervised=tuple(len(item.input_ids) - item.prompt_length for item in train),
         dev_longest=max((len(item.input_ids) for item in dev), default=0),
+    )
+
+
+def count_items(items: Sequence[Mapping[str, list[int]]], dev: Sequence[EncodedRow], per_item: int) -> Rows:
+    """Items of `per_item` rows that share their prefix as token counts."""
+    return Rows(
+        lengths=tuple(len(item["input_ids"]) for item in items),
+        supervised=tuple(sum(label >= 0 for label in item["labels"]) for item in items),
+        dev_longest=max((len(item.input_ids) for item in dev), default=0),
+        per_item=per_item,
     )
 
 
@@ -128,17 +146,18 @@ def print_plan(plan: Plan, console: Console) -> None:
 
 def _training_table(plan: Plan) -> Table:
     recipe, rows = plan.recipe, plan.rows
-    lengths, batch, accumulated = rows.lengths, recipe.training("per_device_train_batch_size"), recipe.training("gradient_accumulation_steps")
+    lengths, (batch, accumulated) = rows.lengths, step_shape(recipe, rows)
     table = Table(title=f"{recipe.path}: plan", title_justify="left", show_header=False)
     table.add_column("what")
     table.add_column("value", overflow="fold")
     table.add_row("model", recipe.model.name_or_path)
     table.add_row("parameters", f"{plan.memory.parameters:,}")
     table.add_row("trained", f"{plan.memory.trainable:,} ({100 * plan.memory.trainable / plan.memory.parameters:.2f} %)")
-    table.add_row("rows", f"{len(lengths)}; tokens min / median / longest {min(lengths)} / {statistics.median(lengths):g} / {max(lengths)}")
+    packed = f" in {len(lengths)} items of {rows.per_item} (data.shared_prefix)" if rows.per_item > 1 else ""
+    table.add_row("rows", f"{len(lengths) * rows.per_item}{packed}; tokens min / median / longest {min(lengths)} / {statistics.median(lengths):g} / {max(lengths)}")
     table.add_row("tokens of an epoch", f"{sum(lengths):,}, of them supervised {sum(rows.supervised):,}")
-    each = f"{batch} rows × {accumulated} accumulated" + (f" × {plan.processes} processes" if plan.processes > 1 else "")
-    table.add_row("optimizer steps", f"{plan.steps}, each of {batch * accumulated * plan.processes} rows ({each})")
+    each = f"{batch} {'item(s)' if packed else 'rows'} × {accumulated} accumulated" + (f" × {plan.processes} processes" if plan.processes > 1 else "")
+    table.add_row("optimizer steps", f"{plan.steps}, each of {batch * accumulated * plan.processes * rows.per_item} rows ({each})")
     table.add_row("time", _time(plan))
     return table
 
@@ -156,7 +175,7 @@ def _time(plan: Plan) -> str:
 
 
 def _memory_table(plan: Plan) -> Table:
-    batch, longest = plan.recipe.training("per_device_train_batch_size"), max(plan.rows.lengths)
+    batch, longest = step_shape(plan.recipe, plan.rows)[0], max(plan.rows.lengths)
     table = Table(title="Peak memory per device", title_justify="left", show_header=False)
     table.add_column("what")
     table.add_column("size", justify="right")

@@ -2,7 +2,6 @@
 
 import copy
 import glob
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,6 @@ from lawft_trl.data.rows import Row, read_rows, select_rows
 from lawft_trl.errors import InputError
 from lawft_trl.evaluation.asking import ask
 from lawft_trl.evaluation.held_out import how_to_ask, questions_to_score
-from lawft_trl.evaluation.wandb_log import require_login
 from lawft_trl.recipe import Recipe
 from lawft_trl.training.supervision import EncodedRow, encode_rows
 
@@ -44,7 +42,8 @@ REHEARSAL = {
     "training.save_strategy": "no",
     "training.load_best_model_at_end": False,
     "training.push_to_hub": False,
-    "monitor.wandb": "disabled",
+    "training.report_to": "none",
+    "monitor.wandb": None,
     "evaluation.early_stopping_patience": None,  # there are no evaluations to count
     "evaluation.max_new_tokens": 32,  # the tiny model does not end its reasons
 }
@@ -204,30 +203,6 @@ def keep_quantized_weights(model: "PreTrainedModel") -> None:
             module.support_avx512bf16_for_cpu = False
 
 
-def set_up_monitor(recipe: Recipe, work: Path) -> list[str]:
-    """Sets the environment variables of Weights & Biases and returns what `report_to` says.
-
-    Raises:
-        InputError: when online logging is wanted without a key.
-    """
-    monitor = recipe.monitor
-    if monitor.wandb == "disabled":
-        return []
-    require_login(monitor)
-    os.environ |= {"WANDB_MODE": monitor.wandb, "WANDB_PROJECT": monitor.project, "WANDB_DIR": str(work)}
-    os.environ["WANDB_TAGS"] = ",".join(monitor.tags)
-    os.environ["WANDB_RUN_GROUP"] = Path(recipe.values["training"]["output_dir"]).name  # its evaluations are in the same group
-    return ["wandb"]
-
-
-def finish_monitor(report_to: list[str]) -> None:
-    """Ends what `set_up_monitor` made the trainer begin."""
-    if "wandb" in report_to:
-        import wandb
-
-        wandb.finish()
-
-
 def sft_config(recipe: Recipe, *, work: Path, turn_end: str, report_to: list[str], run_name: str) -> "SFTConfig":
     """`trl.SFTConfig` of a recipe.
 
@@ -235,14 +210,15 @@ def sft_config(recipe: Recipe, *, work: Path, turn_end: str, report_to: list[str
         recipe: the resolved recipe.
         work: where checkpoints go.
         turn_end: the end-of-turn token; becomes `eos_token`, so that the saved model stops at it.
-        report_to: integrations that log.
+        report_to: what the trainer itself reports to.
         run_name: the run's name in the monitor.
     """
     from trl import SFTConfig
 
     model = {key: copy.deepcopy(value) for key, value in recipe.values["model"].items() if value is not None and key != "name_or_path"}
-    values = {"eos_token": turn_end, "run_name": run_name, **recipe.values["training"]}
+    values = {"eos_token": turn_end, "run_name": run_name, "project": recipe.monitor.project, **recipe.values["training"]}
     values |= {"output_dir": str(work), "report_to": report_to, "model_init_kwargs": model}
+    values["push_to_hub"] = False  # the finished run is pushed, see training/hub.py
     values["trust_remote_code"] = recipe.model.trust_remote_code
     if values.get("use_cpu") and "device_map" not in model:
         model["device_map"] = {"": "cpu"}  # bitsandbytes alone would choose a GPU wherever there is one

@@ -59,7 +59,7 @@ def changes_that_fit(
         config: its model's configuration.
         rows: what it trains.
         limit: bytes.
-        encode: the rows of a changed recipe, for a change of their lengths; raises `InputError` where they cannot be trimmed.
+        encode: the rows of a changed recipe, for a change of their lengths or of what is packed together; raises `InputError` where they cannot be trimmed.
         processes: as in `estimate_memory`.
         shown: how many are wanted.
     """
@@ -70,7 +70,8 @@ def changes_that_fit(
         changed = _with(recipe, values)
         name = values.get("model.name_or_path")
         try:
-            lengths = encode(changed) if "data.overlong" in values else rows
+            repacked = recipe.data.shared_prefix is not False and "training.per_device_train_batch_size" in values
+            lengths = encode(changed) if "data.overlong" in values or repacked else rows
             return estimate_memory(changed, bundled_configs()[name] if name else config, lengths, processes=processes).total
         except InputError:
             return math.inf
@@ -119,7 +120,10 @@ def _options(recipe: Recipe, rows: Rows) -> list[Option]:
     if not on_cpu and "8bit" not in optimizer(recipe):
         options.append(({"training.optim": "paged_adamw_8bit"}, "optimizer states in 8 bits"))
     quantization = recipe.values.get("quantization") or {}
-    if not quantization.get("load_in_4bit"):
+    if "lora" not in recipe.values:
+        adapter = {"lora.r": 16, "lora.lora_alpha": 32, "lora.target_modules": "all-linear"}
+        options.append((adapter, "an adapter instead of all weights (LoRA); it wants a learning rate some ten times higher"))
+    elif not quantization.get("load_in_4bit"):
         four = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True}
         four |= {"bnb_4bit_compute_dtype": mixed_precision(recipe) or "float32"} | ({"load_in_8bit": False} if quantization else {})
         options.append(({f"quantization.{key}": value for key, value in four.items()}, "the base model rounded to 4 bits (QLoRA)"))

@@ -1,0 +1,102 @@
+"""Which checkpoint of an unfinished run can be gone on from.
+
+A process may be killed, or a disk be full, at any moment of a save, and also while an older checkpoint is removed. The
+trainer writes `trainer_state.json` last, so that without it nothing else has to be looked at; but with several processes
+others may still be writing then, and of a half removed folder any file may be left. So every file is looked at.
+"""
+
+import json
+import shutil
+import struct
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+_ONE_OF = {
+    "the model's weights": ("adapter_model.safetensors", "model.safetensors", "model.safetensors.index.json", "pytorch_model_fsdp.bin", "global_step*"),
+    "the optimizer's state": ("optimizer.pt", "optimizer.bin", "optimizer_*", "global_step*"),  # one device, FSDP, DeepSpeed
+}
+
+
+def last_checkpoint(work: Path) -> Path | None:
+    """The newest checkpoint of an unfinished run that is whole; see `fault`."""
+    processes = json.loads((work / "run.json").read_text(encoding="utf-8"))["identity"]["processes"]
+    return next((path for path in _newest_first(work) if fault(path, processes) is None), None)
+
+
+def drop_broken(work: Path, say: Callable[[str], None]) -> None:
+    """Removes checkpoints that were not written whole: they take room, and the trainer would count them as kept.
+
+    Args:
+        work: the folder of an unfinished run.
+        say: is given a sentence for each.
+    """
+    processes = json.loads((work / "run.json").read_text(encoding="utf-8"))["identity"]["processes"]
+    for path in _newest_first(work):
+        if (found := fault(path, processes)) is not None:
+            say(f"{path}: passed over and removed, it was not written whole ({found})")
+            shutil.rmtree(path)
+
+
+def fault(checkpoint: Path, processes: int) -> str | None:
+    """What a checkpoint lacks; `None` where it is whole.
+
+    Archives of torch are zip files with a checksum for each part; the header of a safetensors file says how long it is.
+
+    Args:
+        checkpoint: its folder.
+        processes: how many trained, each of which keeps the state of its random generators.
+    """
+    if (found := _json_fault(checkpoint / "trainer_state.json")) is not None:
+        return found
+    for what, names in _ONE_OF.items():
+        if not any(any(checkpoint.glob(name)) for name in names):
+            return f"{what} are missing" if what.endswith("weights") else f"{what} is missing"
+    states = ["rng_state.pth"] if processes == 1 else [f"rng_state_{process}.pth" for process in range(processes)]
+    if missing := [name for name in states if not (checkpoint / name).is_file()]:
+        return f"{missing[0]} is missing"
+    if (checkpoint / "optimizer.pt").is_file() and not (checkpoint / "scheduler.pt").is_file():
+        return "scheduler.pt is missing"
+    if (checkpoint / "adapter_model.safetensors").is_file() and not (checkpoint / "adapter_config.json").is_file():
+        return "adapter_config.json is missing"
+    tests = {".pt": _archive_fault, ".pth": _archive_fault, ".bin": _archive_fault, ".safetensors": _tensors_fault, ".json": _json_fault}
+    files = (path for path in sorted(checkpoint.rglob("*")) if path.is_file())
+    return next((found for path in files if path.suffix in tests and (found := tests[path.suffix](path)) is not None), None)
+
+
+def _newest_first(work: Path) -> list[Path]:
+    steps = {path: path.name.removeprefix("checkpoint-") for path in work.glob("checkpoint-*")}
+    return sorted((path for path, step in steps.items() if step.isdigit()), key=lambda path: int(steps[path]), reverse=True)
+
+
+def _json_fault(file: Path) -> str | None:
+    try:
+        json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return f"{file.name} is missing"
+    except ValueError:
+        return f"{file.name} is no whole JSON"
+    return None
+
+
+def _archive_fault(file: Path) -> str | None:
+    try:
+        with zipfile.ZipFile(file) as archive:
+            broken = archive.testzip()
+    except (zipfile.BadZipFile, EOFError):
+        return f"{file.name} is cut off"
+    return f"{file.name} is damaged" if broken else None
+
+
+def _tensors_fault(file: Path) -> str | None:
+    """A safetensors file: eight bytes say how long its JSON is, which says where each tensor ends."""
+    with file.open("rb") as stream:
+        start = stream.read(8)
+        length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
+        header = stream.read(min(length, file.stat().st_size))
+    try:
+        tensors = json.loads(header)
+    except ValueError:
+        return f"{file.name} is cut off"
+    ends = [entry["data_offsets"][1] for name, entry in tensors.items() if name != "__metadata__"]
+    return None if file.stat().st_size == 8 + length + max(ends, default=0) else f"{file.name} is cut off"
