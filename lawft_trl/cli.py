@@ -19,6 +19,7 @@ from lawft_trl.commands import (
     recipe,
     rescore,
     statutes,
+    style,
 )
 from lawft_trl.errors import InputError
 from lawft_trl.quiet import quiet_libraries
@@ -52,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"lawft-trl {__version__}")
     verbs = parser.add_subparsers(required=True, metavar="VERB")
-    for verb in (data, statutes, recipe, check, plan, eval, cv, ladder, compare, rescore, log, export, harness):
+    for verb in (data, statutes, recipe, check, plan, eval, cv, ladder, compare, rescore, log, export, harness, style):
         verb.add(verbs)
     return parser
 

@@ -335,7 +335,7 @@ def test_rows_are_encoded_under_a_template_like_gemmas(tmp_path, gemma_like):
 
 def test_a_recipe_of_dialogues_reads_and_encodes_its_rows(tmp_path, tiny_tokenizer):
     from lawft_trl.recipe import load_recipe
-    from lawft_trl.training.preflight import encode_role, read_roles, refuse_overlap
+    from lawft_trl.training.preflight import encode_role, read_roles, refuse_overlap, require_scorable
 
     path = written(tmp_path, "talks.jsonl", lines(*many()))
     build_dialogues([path], tmp_path / "out", shares=SHARES, seed=0)
@@ -343,6 +343,7 @@ def test_a_recipe_of_dialogues_reads_and_encodes_its_rows(tmp_path, tiny_tokeniz
     recipe = load_recipe(QUICKSTART, ["pattern.answer=dialogue", "pattern.statutes=none", "training.max_length=2048", *files])
     rows = read_roles(recipe)
     assert refuse_overlap(recipe, rows) == "none"
+    require_scorable(recipe, rows["test"], tiny_tokenizer)  # there are no letters to be scored
     assert [item.row.output for item in encode_role(recipe, rows["train"], tiny_tokenizer)] == [row.output for row in rows["train"]]
 
 
