@@ -108,3 +108,31 @@ def test_nothing_grows_where_nothing_was_added():
     grow_embeddings(model, {})
     assert model.get_input_embeddings().weight.shape == size
     assert with_trained_rows({"r": 2}, model, {}) == {"r": 2}
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_the_rows_are_in_trls_loss(tokenizer, tmp_path, tied):
+    """TRL reads weight and bias of the output projection itself, past PEFT's wrapper."""
+    from datasets import Dataset
+    from peft import LoraConfig
+    from transformers import AutoConfig, AutoModelForCausalLM
+    from trl import SFTConfig, SFTTrainer
+
+    from lawft_trl.training.punctuation_rows import grow_embeddings, show_bias, with_trained_rows
+
+    model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(TINY_MODEL, tie_word_embeddings=tied))
+    added = add_punctuation(tokenizer)
+    grow_embeddings(model, added)
+    ids = encode(tokenizer, TEXT)
+    trainer = SFTTrainer(
+        model=model,
+        args=SFTConfig(output_dir=str(tmp_path), use_cpu=True, bf16=False, report_to=[]),
+        train_dataset=Dataset.from_list([{"input_ids": ids, "completion_mask": [0] * 3 + [1] * (len(ids) - 3)}]),
+        processing_class=tokenizer,
+        peft_config=LoraConfig(**with_trained_rows({"r": 2, "target_modules": ["q_proj"], "task_type": "CAUSAL_LM"}, model, added)),
+    )
+    show_bias(trainer.model)
+    trainer.compute_loss(trainer.model, trainer.data_collator([trainer.train_dataset[0]])).backward()
+    rows = {name: weight for name, weight in trainer.model.named_parameters() if "trainable_tokens_delta" in name and weight.requires_grad}
+    assert len(rows) == (1 if tied else 2)
+    assert all((weight.grad.abs().sum(dim=1) > 0).all() for weight in rows.values())

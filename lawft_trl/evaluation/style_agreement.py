@@ -1,11 +1,10 @@
 """Whether the style metric ranks replies as people do. No torch."""
 
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from scipy.stats import bootstrap, kendalltau, spearmanr
+from scipy.stats import kendalltau, rankdata, spearmanr
 
 from lawft_trl.errors import InputError
 from lawft_trl.evaluation.style import SOCRATIC, StylePatterns, score_reply
@@ -45,28 +44,39 @@ def agree(ratings: Sequence[Rating], patterns: StylePatterns = SOCRATIC, *, seed
     ]
     if problems:
         raise InputError("the ratings and the scores cannot be compared", problems)
-    correlations = {name: _with_interval(statistic, scores, rated, seed) for name, statistic in (("spearman", spearmanr), ("kendall", kendalltau))}
+    drawn = np.random.default_rng(seed).integers(len(scores), size=(_DRAWS, len(scores)))
+    draws = {"spearman": spearman_of_draws(scores, rated, drawn), "kendall": kendall_of_draws(scores, rated, drawn)}
+    values = {"spearman": spearmanr(scores, rated).statistic, "kendall": kendalltau(scores, rated).statistic}
     return {
         "replies": len(by_reply),
         "ratings": len(ratings),
         "raters": len({rating.rater for rating in ratings}),
-        **{name: found[:3] for name, found in correlations.items()},
-        "undefined": correlations["spearman"][3],
+        **{name: [float(values[name]), *map(float, np.nanquantile(draws[name], [0.025, 0.975]))] for name in draws},
+        "undefined": float(np.isnan(draws["spearman"]).mean()),
     }
 
 
-def _with_interval(statistic: Callable, scores: np.ndarray, rated: np.ndarray, seed: int) -> list[float]:
-    """The correlation, the ends of its interval, and the share of draws in which it is not defined."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # draws in which all scores are equal: they are counted below
-        draws = bootstrap(
-            (scores, rated),
-            lambda one, other: statistic(one, other).statistic,
-            paired=True,
-            vectorized=False,
-            n_resamples=_DRAWS,
-            method="percentile",
-            random_state=seed,
-        ).bootstrap_distribution
-    low, high = np.nanquantile(draws, [0.025, 0.975])
-    return [float(statistic(scores, rated).statistic), float(low), float(high), float(np.isnan(draws).mean())]
+def spearman_of_draws(one: np.ndarray, other: np.ndarray, drawn: np.ndarray) -> np.ndarray:
+    """Spearman's rho of every draw, `(draws,)`; nan where all values of a draw are equal.
+
+    Args:
+        one: a value for every item, `(items,)`.
+        other: the other value.
+        drawn: the items of every draw, `(draws, items)`.
+    """
+    ranks = [rankdata(values[drawn], axis=1) for values in (one, other)]
+    first, second = (rank - rank.mean(axis=1, keepdims=True) for rank in ranks)
+    return _share((first * second).sum(axis=1), (first**2).sum(axis=1), (second**2).sum(axis=1))
+
+
+def kendall_of_draws(one: np.ndarray, other: np.ndarray, drawn: np.ndarray) -> np.ndarray:
+    """Kendall's tau-b of every draw; arguments and nan as above. Pairs are weighed by how often a draw holds their items."""
+    weights = np.stack([np.bincount(items, minlength=len(one)) for items in drawn]).astype(float)
+    signs = [np.sign(values[:, None] - values[None, :]) for values in (one, other)]
+    products = (signs[0] * signs[1], np.abs(signs[0]), np.abs(signs[1]))
+    return _share(*(((weights @ product) * weights).sum(axis=1) for product in products))
+
+
+def _share(both: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where((first > 0) & (second > 0), both / np.sqrt(first * second), np.nan)

@@ -37,6 +37,19 @@ def with_trained_rows(lora: Mapping[str, Any], model: "PreTrainedModel", added: 
     return {**lora, "trainable_token_indices": {name: sorted(added) for name in _layers(model)}}
 
 
+def show_bias(model: "PreTrainedModel") -> None:
+    """Lets TRL read the `bias` of an output projection whose rows are trained, through PEFT's wrapper, which shows the weight alone.
+
+    Args:
+        model: as the trainer has wrapped it.
+    """
+    from peft.utils.other import TrainableTokensWrapper
+
+    head = model.get_output_embeddings()
+    if isinstance(head, TrainableTokensWrapper) and not hasattr(head, "bias"):
+        head.bias = head.original_module.bias
+
+
 def _layers(model: "PreTrainedModel") -> dict[str, torch.nn.Module]:
     """Name -> embedding, and output projection where it has weights of its own."""
     embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
