@@ -62,7 +62,7 @@ FAULTS = {
     "mixed forms": ("d.json", json.dumps([GOOD, talk("徳は。", "君は何を徳と呼ぶのかね？")["messages"]]), "d.json", "write all as"),
     "not a conversation": ("d.jsonl", lines(GOOD, 7), "d.jsonl:2, conversation d:2", '"messages": [...]'),
     "unknown key": ("d.jsonl", lines({**GOOD, "speaker": "x"}), "d.jsonl:1, conversation c1", "known are id, topic, group, messages"),
-    "bad id": ("d.jsonl", lines({**GOOD, "id": ""}), "d.jsonl:1, conversation d:1", "non-empty string"),
+    "bad id": ("d.jsonl", lines({**GOOD, "id": ""}), "d.jsonl:1, conversation d:1", "non-empty line"),
     "bad topic": ("d.jsonl", lines({**GOOD, "topic": 3}), "d.jsonl:1, conversation c1", "leave it out"),
     "bad group": ("d.jsonl", lines({**GOOD, "group": " "}), "d.jsonl:1, conversation c1", "leave it out"),
     "no messages": ("d.jsonl", lines({"id": "c1"}), "d.jsonl:1, conversation c1", 'write "messages"'),
@@ -141,6 +141,29 @@ def test_all_faults_of_all_files_are_said_at_once(tmp_path):
     result = run_lawft("data", "dialogues", *paths, "--out", tmp_path / "out")
     assert (result.returncode, (tmp_path / "out").exists(), "Traceback" in result.stderr) == (2, False, False)
     assert "roles do not alternate" in result.stderr
+
+
+words = st.sampled_from(["id", "topic", "group", "messages", "role", "content", "user", "model", "system", "はい", "", " ", "\ud800", "\n", "\0"])
+values = st.recursive(
+    st.none() | st.booleans() | st.integers(-2, 2) | st.floats() | words | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(words, inner, max_size=4),
+    max_leaves=15,
+)
+messages = st.lists(st.fixed_dictionaries({"role": words, "content": words}), max_size=4)
+
+talks = st.lists(st.tuples(st.text(max_size=8), st.text(max_size=8)), min_size=1, max_size=3).map(lambda pairs: talk(*(text for pair in pairs for text in pair)))
+
+
+@given(st.lists(talks, max_size=3) | st.lists(values | messages | st.fixed_dictionaries({"messages": messages}, optional={"id": values, "topic": values}), max_size=5), st.text())
+def test_whatever_a_file_holds_it_is_read_or_its_faults_are_named(tmp_path_factory, records, text):
+    folder = tmp_path_factory.mktemp("any")
+    for name, content in (("d.jsonl", "\n".join(map(json.dumps, records))), ("d.json", json.dumps(records)), ("d.csv", f"conversation_id,role,content\n{text}")):
+        path = written(folder, name, content)
+        faults = validate_dataset(path)
+        assert all(str(fault).encode("utf-8") and fault.kind for fault in faults)
+        if all(fault.cleaned for fault in faults):
+            cleaned = clean(load_conversations(path)).conversations
+            assert cleaned and validate_dataset(written(folder, "again.jsonl", lines(*({"id": item.id, "messages": list(item.messages)} for item in cleaned)))) == []
 
 
 def test_a_conversation_without_faults_has_none(tmp_path):
@@ -373,3 +396,25 @@ def test_tokens_are_counted_as_they_are_trained(tmp_path, tiny_tokenizer):
     assert entry["shortened"] > 0 and entry["lengths"]["longest"] == max(lengths)
     with pytest.raises(InputError, match=r"nothing is cut within a turn: set --max-tokens \d+"):
         build_dialogues([path], tmp_path / "short", shares=SHARES, seed=0, tokenizer=str(TINY_MODEL), max_tokens=30)
+
+
+def test_the_turns_of_a_long_dialogue_are_no_near_duplicates(tmp_path):
+    """The history before the tenth turn of the tutor is nearly that before the ninth."""
+    long = talk(*("".join(chr(0x5000 + place * 40 + step) for step in range(30)) + "。" for place in range(24)), id="long")
+    build_dialogues([written(tmp_path, "talks.jsonl", lines(*many(20), long))], tmp_path / "out", shares={"test": 0.1, "dev": 0.1}, seed=0)
+    rows = [row for path in (tmp_path / "out" / "dialogue").iterdir() for row in read_rows(path)]
+    turns = [row for row in rows if row.meta["conversation"] == "long"]
+    assert len(turns) == 12
+    assert "near-duplicate" not in {found.code for found in examine(turns)}
+    apart = [dataclasses.replace(row, meta={**row.meta, "mode": None}) for row in turns]
+    assert "near-duplicate" in {found.code for found in examine(apart)}, "as rows of different questions they would be"
+
+
+def test_the_model_card_shows_no_choices(tmp_path):
+    from test_experiment_log import make_run
+
+    from lawft_trl.model_card import render_model_card
+
+    text = render_model_card(make_run(tmp_path, overrides=("pattern.answer=dialogue", "pattern.statutes=none")))
+    assert "for dialogues in Japanese" in text and "max_new_tokens=256" in text
+    assert "選択肢" not in text and "letter" not in text.split("## Results")[0]

@@ -63,7 +63,8 @@ class Fault:
 
     def __str__(self) -> str:
         where = [self.place, *([f"conversation {self.conversation}"] if self.conversation else []), *([f"turn {self.turn}"] if self.turn else [])]
-        return f"{', '.join(where)}: {self.found}" + (f"; {self.mend}" if self.mend else "")
+        text = f"{', '.join(where)}: {self.found}" + (f"; {self.mend}" if self.mend else "")
+        return text.encode("utf-8", "backslashreplace").decode()  # half of a character could not be printed
 
 
 Problem = tuple[str, int | None, str, str]  # kind, turn, found, mend
@@ -109,10 +110,10 @@ def conversation_problems(record: object) -> Iterator[Problem]:
     for key in sorted(set(record) - {*_CONVERSATION_KEYS, REPEATED}):
         yield "unknown key", None, f"`{key}` is no key of a conversation", f"known are {', '.join(_CONVERSATION_KEYS)}; remove it or rename it"
     if "id" in record and not _is_name(record["id"]):
-        yield "bad id", None, f"`id`: found {shown(record['id'])}", "write a non-empty string or a whole number, or leave it out"
+        yield "bad id", None, f"`id`: found {shown(record['id'])}", "write a non-empty line of text or a whole number, or leave it out"
     for key in ("topic", "group"):
-        if key in record and not (isinstance(record[key], str) and record[key].strip()):
-            yield f"bad {key}", None, f"`{key}`: found {shown(record[key])}", "write a non-empty string, or leave it out"
+        if key in record and not (isinstance(record[key], str) and _is_name(record[key])):
+            yield f"bad {key}", None, f"`{key}`: found {shown(record[key])}", "write a non-empty line of text, or leave it out"
     messages = record.get("messages")
     if "messages" not in record:
         yield "no messages", None, "`messages` is missing", 'write "messages": [{"role": "user", "content": "…"}, {"role": "model", "content": "…"}]'
@@ -191,7 +192,10 @@ def cleaned_problems(messages: list[dict[str, str]]) -> Iterator[Problem]:
 
 
 def _is_name(value: object) -> bool:
-    return (isinstance(value, str) and bool(value.strip())) or (isinstance(value, int) and not isinstance(value, bool))
+    """Whether a value can name something: a line of text that a file can hold, or a whole number."""
+    if isinstance(value, str):
+        return bool(value.strip()) and not any(unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") for character in value)
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def shown(value: object) -> str:
