@@ -19,6 +19,7 @@ from lawft_trl.commands import (
     recipe,
     rescore,
     statutes,
+    style,
     sweep,
 )
 from lawft_trl.errors import InputError
@@ -53,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"lawft-trl {__version__}")
     verbs = parser.add_subparsers(required=True, metavar="VERB")
-    for verb in (data, statutes, recipe, check, plan, eval, cv, sweep, ladder, compare, rescore, log, export, harness):
+    for verb in (data, statutes, recipe, check, plan, eval, cv, sweep, ladder, compare, rescore, log, export, harness, style):
         verb.add(verbs)
     return parser
 

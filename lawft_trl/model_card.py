@@ -109,9 +109,12 @@ def _what_it_is(recipe: Mapping[str, Any], merged: bool) -> list[str]:
     forms = {"direct": "answers with the letter alone", "cot": "writes reasons and then the letter", "auto": "answers with the letter alone or after reasons, as it is asked"}
     shown = {"none": "No statutes stand in the prompt.", "retrieved": "The prompt shows statutes that a search found.", "gold": "The prompt shows the statutes that decide."}
     kind = "model with all weights trained" if not recipe.get("lora") else "model (base and LoRA adapter merged)" if merged else "LoRA adapter"
+    purpose, form = "four-choice questions on Japanese law", forms.get(pattern.get("answer"), forms["direct"])
+    if pattern.get("answer") == "dialogue":
+        purpose, form = "dialogues in Japanese", "answers the last turn of a conversation, in the manner of the conversations it was trained on"
     return [
-        f"A {kind} for four-choice questions on Japanese law, trained with [TRL](https://github.com/huggingface/trl) by lawft-trl. "
-        f"It {forms.get(pattern.get('answer'), forms['direct'])}. {shown.get(pattern.get('statutes'), shown['none'])}",
+        f"A {kind} for {purpose}, trained with [TRL](https://github.com/huggingface/trl) by lawft-trl. "
+        f"It {form}. {shown.get(pattern.get('statutes'), shown['none'])}",
         "",
         "**It is a research object, not legal advice. Check every answer against the law in force.**",
         "",
@@ -160,6 +163,9 @@ def _how_to_ask(recipe: Mapping[str, Any], whole: bool) -> list[str]:
     answer = "cot" if pattern.get("answer") == "cot" else "direct"
     statutes = () if pattern.get("statutes", "none") == "none" else (_EXAMPLE_STATUTE,)
     messages = build_messages(_EXAMPLE, answer=answer, statutes=statutes, system=pattern.get("system"))
+    if pattern.get("answer") == "dialogue":
+        messages = [*messages[:-1], {"role": "user", "content": "約束を守ることは、いつも正しいのでしょうか。"}]
+    length = {"cot": 1024, "dialogue": 256}.get(pattern.get("answer"), 16)
     kwargs = "".join(f", {key}={value!r}" for key, value in (pattern.get("chat_template_kwargs") or {}).items())
     loader = "AutoModelForCausalLM" if whole else "AutoPeftModelForCausalLM"
     shown = [line for message in messages for line in (f"[{message['role']}]", message["content"], "")][:-1]
@@ -180,7 +186,7 @@ def _how_to_ask(recipe: Mapping[str, Any], whole: bool) -> list[str]:
         "tokenizer = AutoTokenizer.from_pretrained(FOLDER)",
         'messages = [{"role": "user", "content": ...}]  # as above',
         f'inputs = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True, return_tensors="pt"{kwargs})',
-        f"output = model.generate(**inputs, max_new_tokens={1024 if answer == 'cot' else 16}, do_sample=False, eos_token_id=tokenizer.eos_token_id)",
+        f"output = model.generate(**inputs, max_new_tokens={length}, do_sample=False, eos_token_id=tokenizer.eos_token_id)",
         "~~~~",
         "",
     ]

@@ -35,8 +35,8 @@ class ModelSection:
 class PatternSection:
     """Which experiment this is: what the model sees and in what form it answers."""
 
-    answer: Literal["direct", "cot", "auto"] = "direct"
-    """Which rows are trained, by `meta.mode`: the letter alone, reasons and then the letter, or both."""
+    answer: Literal["direct", "cot", "auto", "dialogue"] = "direct"
+    """Which rows are trained, by `meta.mode`: the letter alone, reasons and then the letter, both, or turns of dialogues."""
     statutes: Literal["none", "retrieved", "gold"] = "none"
     """What the prompts show: no statutes, what a search found, or those that decide; rows of another kind are refused."""
     system: str | None = None

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from lawft_trl.commands import derive, overlap, reasons
+from lawft_trl.commands import derive, dialogues, overlap, reasons
 from lawft_trl.errors import InputError
 
 SAMPLE = Path(__file__).parents[1] / "assets" / "sample" / "questions.jsonl"
@@ -36,6 +36,7 @@ def add(verbs: Any) -> None:
     for source in (lawqa, sample, own):
         _add_row_options(source, test_share=0.3)
     _add_row_options(derived, test_share=0.0)  # they train; what is measured is another set
+    dialogues.add(sources)
     reasons.add(sources)
     overlap.add(sources)
 

@@ -41,14 +41,14 @@ def find_overlaps(train: Sequence[Row], test: Sequence[Row]) -> list[Overlap]:
             groups[row.meta["group"]].append(row)
         for article in row.meta.get("provisions") or ():
             articles.setdefault(str(article), row)
-        prompts.setdefault(plain(row.prompt[-1]["content"]), row)
+        prompts.setdefault(plain(_asked(row)), row)
     texts = _Texts(test, train)
     overlaps = []
     for row in tqdm(train, desc="comparing", unit="row", delay=3, leave=False):
         same_id = _same_dataset(row, ids[row.id] if row.meta.get("id") is not None else [])
         same_group = _same_dataset(row, groups.get(row.meta.get("group"), []))
         same_article = next((articles[str(key)] for key in row.meta.get("provisions") or () if str(key) in articles), None)
-        same_prompt = prompts.get(plain(row.prompt[-1]["content"]))
+        same_prompt = prompts.get(plain(_asked(row)))
         reasons = (("same id", same_id), ("same group", same_group), ("same article", same_article), ("same prompt", same_prompt))
         for reason, found in reasons:
             if found is not None:
@@ -89,6 +89,13 @@ def _same_dataset(row: Row, candidates: Sequence[Row]) -> Row | None:
 
 
 def _text(row: Row) -> tuple[bool, tuple[str, ...]]:
-    """Whether the text is the question and its choices alone, and the text; else it is the whole last message."""
+    """Whether the text is the question and its choices alone, and the text; else it is all that `_asked` says."""
     texts = question_texts(row)
-    return (True, texts) if texts is not None else (False, (plain(row.prompt[-1]["content"]),))
+    return (True, texts) if texts is not None else (False, (plain(_asked(row)),))
+
+
+def _asked(row: Row) -> str:
+    """What tells a prompt from others: its last message, of a dialogue the whole history, for many of its turns are "yes"."""
+    if row.meta.get("mode") == "dialogue":
+        return "\n".join(message["content"] for message in row.prompt if message["role"] != "system")
+    return row.prompt[-1]["content"]

@@ -227,7 +227,7 @@ def row_turns(record: dict[str, Any]) -> Iterable[tuple[list[dict[str, str]], st
     yield prompt, output if isinstance(output, str) else output[0]["content"]
 
 
-def select_rows(rows: Sequence[Row], answer: Literal["direct", "cot", "auto"], statutes: str, where: str) -> list[Row]:
+def select_rows(rows: Sequence[Row], answer: Literal["direct", "cot", "auto", "dialogue"], statutes: str, where: str) -> list[Row]:
     """The rows of the recipe's pattern: by `meta.mode` where a row has one, all of them for `"auto"`.
 
     Raises:

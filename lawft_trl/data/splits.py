@@ -5,13 +5,26 @@ import random
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Protocol, TypeVar
 
 from lawft_trl.data.near_duplicates import ngrams, plain, text_index
 from lawft_trl.data.questions import Question, shared_passage_groups
 from lawft_trl.errors import InputError
 
 
-def split_questions(questions: Sequence[Question], shares: Mapping[str, float], seed: int) -> dict[str, list[Question]]:
+class Grouped(Protocol):
+    """What can be split: a question, a conversation."""
+
+    id: str
+    group: str
+
+
+Item = TypeVar("Item", bound=Grouped)
+
+
+def split_questions(
+    questions: Sequence[Item], shares: Mapping[str, float], seed: int, *, stratum: str = "law", unit: str = "questions"
+) -> dict[str, list[Item]]:
     """Divides questions into parts so that no group is in two of them.
 
     Law by law the groups are shuffled with the seed and dealt to the parts until each holds its share of the questions
@@ -22,6 +35,8 @@ def split_questions(questions: Sequence[Question], shares: Mapping[str, float], 
         questions: in any order; the result does not depend on it.
         shares: part name -> share of the questions, e.g. `{"test": 0.2, "dev": 0.1}`; they sum to less than 1.
         seed: seed of the shuffle.
+        stratum: the attribute that every part has its share of, if it is not the law.
+        unit: what the questions are called in an error, if they are something else.
 
     Returns:
         `{"train": [...], **parts}`, each part sorted by question id.
@@ -31,9 +46,9 @@ def split_questions(questions: Sequence[Question], shares: Mapping[str, float], 
     """
     if any(not 0 <= share < 1 for share in shares.values()) or sum(shares.values()) >= 1:
         raise InputError(f"split shares {dict(shares)}: each must be at least 0 and they must sum to less than 1")
-    by_law = _groups_by_law(questions)
+    by_law = _groups_by_law(questions, stratum)
 
-    parts: dict[str, list[Question]] = {"train": [], **{name: [] for name in shares}}
+    parts: dict[str, list[Item]] = {"train": [], **{name: [] for name in shares}}
     seen = 0
     for law in sorted(by_law):
         waiting = by_law[law]
@@ -52,7 +67,7 @@ def split_questions(questions: Sequence[Question], shares: Mapping[str, float], 
     empty = [name for name, members in parts.items() if not members and shares.get(name, 1) > 0]
     if empty:
         raise InputError(
-            f"split: {', '.join(empty)} would be empty: {len(questions)} questions in {sum(map(len, by_law.values()))} groups are too few "
+            f"split: {', '.join(empty)} would be empty: {len(questions)} {unit} in {sum(map(len, by_law.values()))} groups are too few "
             f"for the shares {', '.join(f'{name} {share:g}' for name, share in shares.items())}",
             ["take other shares: --test-share, --dev-share (0 leaves a split out)"],
         )
@@ -97,7 +112,7 @@ def fold_questions(questions: Sequence[Question], folds: int, seed: int) -> list
     Raises:
         InputError: when there are fewer groups than folds.
     """
-    by_law = _groups_by_law(questions)
+    by_law = _groups_by_law(questions, "law")
     groups = sum(map(len, by_law.values()))
     if not 2 <= folds <= groups:
         raise InputError(f"--folds {folds}: expected at least 2 and at most {groups}, the number of groups")
@@ -121,12 +136,12 @@ def split_hash(parts: Mapping[str, Sequence[Question]]) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def _groups_by_law(questions: Sequence[Question]) -> dict[str, list[list[Question]]]:
-    """The groups of each law; a group of several laws counts as one of the law most of its questions are on."""
+def _groups_by_law(questions: Sequence[Item], stratum: str) -> dict[str, list[list[Item]]]:
+    """The groups of each law (or other stratum); a group of several laws counts as one of the law most of its questions are on."""
     groups = defaultdict(list)
     for question in sorted(questions, key=lambda question: question.id):
         groups[question.group or f"alone:{question.id}"].append(question)
     by_law = defaultdict(list)
     for members in groups.values():
-        by_law[Counter(question.law for question in members).most_common(1)[0][0]].append(members)
+        by_law[Counter(getattr(question, stratum) for question in members).most_common(1)[0][0]].append(members)
     return by_law

@@ -240,7 +240,12 @@ def _text(row: Row) -> tuple[bool, tuple[str, ...]]:
 
 
 def _identity(row: Row) -> Hashable:
-    """Equal for rows of one question: its id, or the lines of the prompt whatever their order and letters."""
+    """Equal for rows of one question: its id, or the lines of the prompt whatever their order and letters.
+
+    The turns of one dialogue, which grow out of one another, are one.
+    """
+    if row.meta.get("mode") == "dialogue" and row.meta.get("group"):
+        return row.meta.get("dataset"), "dialogue", row.meta["group"]
     if row.meta.get("id") is not None:
         return row.meta.get("dataset"), row.id
     lines = (line for message in row.prompt for line in unicodedata.normalize("NFKC", message["content"]).split("\n"))

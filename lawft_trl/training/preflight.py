@@ -164,12 +164,12 @@ def refuse_overlap(recipe: Recipe, rows: Mapping[str, Sequence[Row]]) -> str:
 
 
 def require_scorable(recipe: Recipe, test: Sequence[Row], tokenizer: "PreTrainedTokenizerBase") -> None:
-    """Finds out before the training whether `lawft eval` will be able to score the held-out rows.
+    """Finds out before the training whether `lawft eval` will be able to score the held-out rows; dialogues have no letters.
 
     Raises:
         InputError: when a row has no gold letter or the letters are not single tokens with this tokenizer.
     """
-    if recipe.data.test:
+    if recipe.data.test and recipe.pattern.answer != "dialogue":
         scorer, answer, _ = how_to_ask(recipe)
         rows = questions_to_score(recipe, test, Path(recipe.data.test), answer)
         ask(rows, tokenizer, recipe.pattern.chat_template_kwargs, answer=answer, letters=scorer == "letters")
