@@ -4,7 +4,7 @@ docs/survival.md says what the user sees. The trainer is TRL's own: `prepare` gi
 is the block in which it trains.
 
 transformers has `enable_jit_checkpoint`, which is not used: it hears SIGTERM only, saves from within whichever process heard
-it (several would save at different steps), at moments at which resuming is not exact, ends the training as if it were
+it (several would save at different steps), also between a gradient and its step, ends the training as if it were
 finished (with `save_total_limit: 1` and a better older checkpoint the new one is then deleted), and exits with 0.
 """
 
@@ -131,7 +131,7 @@ class Survival(TrainerCallback, ExportableState):
     """Stops when told to, or when the loss is no longer finite, and keeps what `trainer_state.json` lacks.
 
     All processes do the same at the same step: before each optimizer step they tell each other what they have heard and what
-    their loss is. That is one exchange of two numbers, where TRL exchanges five after every micro-batch; and one reading of the
+    their loss is. That is one exchange of two numbers, where TRL exchanges four after every micro-batch; and one reading of the
     loss, which waits for the device, where transformers' filter, which is switched off for it, reads each micro-batch's.
 
     Args:
