@@ -46,13 +46,13 @@ def test_two_runs_end_in_one_table_and_one_picture_and_are_kept(small_data, tmp_
     assert (out / "sweep.png").read_bytes().startswith(b"\x89PNG") and "learning_rate 1e-3 (ref.)" in (out / "sweep.svg").read_text(encoding="utf-8")
     table = (out / "sweep.md").read_text(encoding="utf-8")
     assert "![Accuracy" in table and "One seed each" in table and f"lawft eval {out / result['best']}" in table
-    assert "lawft eval" in said.stdout and "1e-4" in said.stdout
+    assert "lawft eval" in said.stdout and "1e-4" in said.stdout and "…" not in said.stdout, "no figure is cut off in a narrow terminal"
 
     before = {path: path.stat().st_mtime_ns for path in out.glob("*/**/*") if path.is_file()}
     again = run_lawft(*command, check=True)
     assert "2 of 2 runs are finished and kept" in again.stderr
     assert {path: path.stat().st_mtime_ns for path in out.glob("*/**/*") if path.is_file()} == before
-    changed = run_lawft(*command, "training.max_steps=3")
+    changed = run_lawft(*command[:-2], "training.max_steps=3", *command[-2:])
     assert (changed.returncode, changed.stderr.count("training.max_steps: trained with 2, now 3")) == (2, 2)
 
 

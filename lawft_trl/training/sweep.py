@@ -86,7 +86,7 @@ def _finish_all(plan: Sequence[Combination], launch: Sequence[str], options: Seq
     if len(waiting) < len(plan):
         tqdm.write(f"{len(plan) - len(waiting)} of {len(plan)} runs are finished and kept", file=sys.stderr)
     failed: dict[str, InputError] = {}
-    for number, combination in enumerate(bar := tqdm(waiting, unit="run"), start=1):
+    for number, combination in enumerate(bar := tqdm(waiting, unit="run", disable=not waiting), start=1):
         bar.set_description(combination.title)
         try:
             finish_run(combination, launch, options, lock, evaluation=EVALUATION, test=dev)
