@@ -30,6 +30,8 @@ _OWNED = {
     "dataset_kwargs": "rows are tokenized and checked before the trainer sees them",
     "trust_remote_code": "set model.trust_remote_code",
     "do_predict": "use lawft eval",
+    "save_only_model": "a checkpoint without the optimizer's state cannot be gone on from; training.save_total_limit keeps few",
+    "restore_callback_states_from_checkpoint": "what a resumed run needs of its callbacks is restored",
     "hub_token": "export HF_TOKEN, or run `hf auth login`: a recipe is kept with its run and may be passed on",
     "hub_always_push": "the finished run is pushed, once",
 }

@@ -124,7 +124,7 @@ def test_all_combinations_are_checked_before_the_first_is_trained(small_data, tm
     assert "lora.r: expected a whole number, found the string 'x'" in problems
     assert "lora.r=16, lora.target_modules=[no_such_layer], training.max_length=1024; " in problems and "Target modules" in problems
     assert "longer than training.max_length=20" in problems
-    for grid, expected in ((["lora.r=8,16", "data.dev=null"], "data.dev: missing; a sweep chooses by dev"), (["training.learning_rate=1e-3,0.001"], "the same recipe as")):
+    for grid, expected in ((["lora.r=8,16", "data.dev=null"], "data.dev: missing; a sweep chooses by dev"), (["lora.r=8,16", "training.push_to_hub=true"], "runs of a sweep are not pushed"), (["training.learning_rate=1e-3,0.001"], "the same recipe as")):
         with pytest.raises(InputError, match=expected):
             plan_sweep(QUICKSTART, files(small_data, *grid), {}, tmp_path / "sweep")
     assert list(tmp_path.iterdir()) == []

@@ -45,7 +45,7 @@ def render_sweep(result: Mapping[str, Any]) -> str:
     how = "the recipe's own values" if result["reference_is_usual"] else "the first combination that came to an end"
     lines += [
         f"Wilson interval of the accuracy. Differences are from the reference, {how}, question by question, with a bootstrap interval over statute groups; "
-        "p: exact McNemar; p (Holm): corrected for all comparisons of the table, and it decides.",
+        "p: exact McNemar; p (Holm): the larger of it and of the p of whole groups' flipped signs, corrected for all comparisons of the table; it decides.",
         "",
         "Once, for the run you choose, the held-out questions:",
         "",
