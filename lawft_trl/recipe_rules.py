@@ -155,6 +155,7 @@ def contradictions(values: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, s
         faults.append(("data.shared_prefix", f"{copies} copies cannot share anything; set 2 or more, true, false or null"))
     if copies and attention not in (None, "sdpa", "eager"):
         faults.append(("data.shared_prefix", f"{attention} takes no mask of its own for every token; set model.attn_implementation: sdpa"))
+    faults += [(f"data.{role}", "an empty name; write the file of its rows") for role in ("train", "dev", "test") if data.get(role) in ("", [])]
     template = training.get("chat_template_path")
     if isinstance(template, str) and not template.endswith((".jinja", ".j2")):
         faults.append(("training.chat_template_path", "must be a .jinja file; another model's template would resize this one"))

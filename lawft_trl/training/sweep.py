@@ -173,9 +173,9 @@ def _verdict(result: dict[str, Any]) -> list[str]:
     if not apart:
         each = [smallest_detectable(result["questions"], row["discordance"], alpha=0.05 / len(others)) for row in others]
         seen = f" {result['questions']} independent questions would show a difference of {100 * max(each):.0f} points in 4 of 5 tries, those of few groups only larger ones." if None not in each else ""
-        return [*sentences, f"No run differs from {reference['title']} by more than chance (Holm-corrected for {len(others)} comparisons): by these questions any of them may be taken.{seen}"]
+        return [*sentences, f"No run differs from {reference['title']} by more than chance (Holm-corrected for {len(others)} comparison(s)): by these questions any of them may be taken.{seen}"]
     for row in apart:
-        sentences.append(f"{row['title']} is {row['verdict']} than {reference['title']} by more than chance ({100 * row['difference']:+.1f} points, p = {row['holm_p_value']:.2g} after Holm for {len(others)} comparisons).")
+        sentences.append(f"{row['title']} is {row['verdict']} than {reference['title']} by more than chance ({100 * row['difference']:+.1f} points, p = {row['holm_p_value']:.2g} after Holm for {len(others)} comparison(s)).")
     if best not in apart and best is not reference:
         sentences.append(f"The highest, {best['title']}, is not among them: {best['reason']}.")
     return sentences
