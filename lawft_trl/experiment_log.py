@@ -317,7 +317,8 @@ def _command(arguments: Any) -> list[str]:
     if not isinstance(arguments, list) or not arguments:
         return [f"    {_NOT_RECORDED}"]
     program = Path(str(arguments[0]))
-    shown = [program.name if program.suffix != ".py" else str(program), *map(str, arguments[1:])]
+    launcher = ["accelerate", "launch"] if program.name == "sft.py" else []
+    shown = [*launcher, program.name if program.suffix != ".py" else str(program), *map(str, arguments[1:])]
     return [f"    {line}" for line in shlex.join(shown).splitlines()]
 
 

@@ -177,6 +177,8 @@ def _parse_yaml(path: Path) -> dict:
         reason = str(getattr(error, "problem", None) or error).splitlines()[0]
         if "'\\t'" in reason:
             reason = "a tab; YAML is indented with spaces only"
+        elif "expected <block end>" in reason:
+            reason = "indented otherwise than the lines around it; the keys of a section begin in one column"
         elif "duplicate key" in reason:
             reason = f"{reason.split(' with value')[0]}: the same key stands twice in one section; keep one"
         raise InputError(f"{path}{line}: {reason}") from None

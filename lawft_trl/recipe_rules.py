@@ -30,6 +30,8 @@ _OWNED = {
     "dataset_kwargs": "rows are tokenized and checked before the trainer sees them",
     "trust_remote_code": "set model.trust_remote_code",
     "do_predict": "use lawft eval",
+    "save_only_model": "a checkpoint without the optimizer's state cannot be gone on from; training.save_total_limit keeps few",
+    "restore_callback_states_from_checkpoint": "what a resumed run needs of its callbacks is restored",
     "hub_token": "export HF_TOKEN, or run `hf auth login`: a recipe is kept with its run and may be passed on",
     "hub_always_push": "the finished run is pushed, once",
 }
@@ -153,6 +155,7 @@ def contradictions(values: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, s
         faults.append(("data.shared_prefix", f"{copies} copies cannot share anything; set 2 or more, true, false or null"))
     if copies and attention not in (None, "sdpa", "eager"):
         faults.append(("data.shared_prefix", f"{attention} takes no mask of its own for every token; set model.attn_implementation: sdpa"))
+    faults += [(f"data.{role}", "an empty name; write the file of its rows") for role in ("train", "dev", "test") if data.get(role) in ("", [])]
     template = training.get("chat_template_path")
     if isinstance(template, str) and not template.endswith((".jinja", ".j2")):
         faults.append(("training.chat_template_path", "must be a .jinja file; another model's template would resize this one"))

@@ -57,13 +57,12 @@ def identity(
     return {"recipe": recipe.values, "data": data, "prompt_fingerprint": prompt_fingerprint, "processes": processes}
 
 
-def check_target(target: Path, wanted: Mapping[str, Any], *, resume: bool, force: bool) -> None:
-    """Refuses, before a model is loaded, a run whose folder is taken or that cannot be resumed. Writes nothing.
+def refuse_taken(target: Path, *, resume: bool, force: bool) -> None:
+    """Refuses, before anything is read, a run whose folder is taken, or that was never begun. Writes nothing.
 
     Args:
         target: the folder the finished run will have.
-        wanted: the run's `identity`.
-        resume: the run is to go on with `target.unfinished`, which must have been begun with the same identity.
+        resume: the run is to go on with `target.unfinished`.
         force: a finished or an unfinished run may be replaced.
 
     Raises:
@@ -71,7 +70,8 @@ def check_target(target: Path, wanted: Mapping[str, Any], *, resume: bool, force
     """
     work = unfinished(target)
     if resume:
-        _require_same(work, wanted)
+        if not (work / "run.json").is_file():
+            raise InputError(f"{work}: nothing to resume; run the command without --resume")
         return
     refuse_existing(target, force=force, mark="run.json", rename="training.output_dir=…")
     # Without run.json it is not a begun run: the trainer makes its folder as soon as it is built.
@@ -153,10 +153,17 @@ def _commit() -> dict[str, Any] | None:
     return {"id": commit, "uncommitted_changes": bool(changed.strip())}
 
 
-def _require_same(work: Path, wanted: Mapping[str, Any]) -> None:
-    """Raises `InputError` unless the unfinished run in `work` was begun with the same recipe, data and prompt."""
-    if not (work / "run.json").is_file():
-        raise InputError(f"{work}: nothing to resume; run the command without --resume")
+def require_same(target: Path, wanted: Mapping[str, Any]) -> None:
+    """Refuses to go on with a run that was begun with another recipe, other data or another prompt.
+
+    Args:
+        target: the folder the finished run will have.
+        wanted: the run's `identity` now.
+
+    Raises:
+        InputError: naming what differs.
+    """
+    work = unfinished(target)
     begun = json.loads((work / "run.json").read_text(encoding="utf-8"))["identity"]
     wanted = json.loads(json.dumps(wanted))  # what JSON makes of it, e.g. keys that are numbers
     if begun == wanted:
@@ -174,4 +181,5 @@ def _require_same(work: Path, wanted: Mapping[str, Any]) -> None:
     for key in ("data", "prompt_fingerprint"):
         if begun[key] != wanted[key]:
             changes.append(f"{key}: the files or the prompt have changed since")
-    raise InputError(f"{work}: cannot resume, the recipe or its data is not what the run was begun with", changes)
+    mend = "resume with what it was begun with, or begin anew: --force"
+    raise InputError(f"{work}: cannot resume, the recipe or its data is not what the run was begun with", [*changes, mend])

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from lawft_trl import run_dir
 from lawft_trl.doctor.examine import refuse_unfit
 from lawft_trl.errors import InputError
 from lawft_trl.quiet import quiet_libraries
@@ -46,6 +47,9 @@ def main(recipe: Recipe, *, resume: bool = False, force: bool = False, rehearsal
     Raises:
         InputError: when data, prompt, machine or folder do not allow the run; nothing has been written then.
     """
+    target = Path(recipe.values["training"]["output_dir"])
+    run_dir.refuse_taken(target, resume=resume, force=force)
+
     # Data: read, refuse what teaches nothing or something false, and leakage
     rows = read_roles(recipe)
     refuse_unfit(rows["train"], str(recipe.path))
@@ -57,7 +61,6 @@ def main(recipe: Recipe, *, resume: bool = False, force: bool = False, rehearsal
     from transformers import BitsAndBytesConfig, set_seed
     from trl import SFTTrainer
 
-    from lawft_trl import run_dir
     from lawft_trl.data.chat import end_of_turn, prompt_fingerprint
     from lawft_trl.training.adapters import adapter_config, describe_trained, initial_adapter, save_tuned
     from lawft_trl.training.batches import prepare_batches
@@ -80,12 +83,12 @@ def main(recipe: Recipe, *, resume: bool = False, force: bool = False, rehearsal
     require_scorable(recipe, rows["test"], tokenizer)
     asked_dev = ask_dev_questions(recipe, rows["dev"], tokenizer)
 
-    # Run folder: refuse a taken one before a model is loaded
-    target = Path(training["output_dir"])
+    # Run folder: a resumed run must be the same run
     work = run_dir.unfinished(target)
     fingerprint = prompt_fingerprint(tokenizer, system=recipe.pattern.system, template_kwargs=kwargs)
     identity = run_dir.identity(recipe, data_files(recipe), fingerprint, state.num_processes)
-    run_dir.check_target(target, identity, resume=resume, force=force)
+    if resume:
+        run_dir.require_same(target, identity)
     report_to = set_up_monitor(recipe, work)
 
     # Trainer: TRL loads, quantizes and wraps the model
@@ -141,7 +144,6 @@ def finish_run(recipe: Recipe, work: Path, target: Path, results: dict[str, Any]
         results: the figures of `training_summary.json`.
         rehearsal: there is nothing to evaluate at length.
     """
-    from lawft_trl import run_dir
     from lawft_trl.experiment_log import write_experiment
     from lawft_trl.model_card import write_model_card
     from lawft_trl.training.records import summary_line
@@ -151,7 +153,7 @@ def finish_run(recipe: Recipe, work: Path, target: Path, results: dict[str, Any]
     write_experiment(target)
     write_model_card(target)
     following = [] if rehearsal else [f"Next:    lawft eval {target}"]
-    print(f"\n{summary_line(results)}", f"Adapter: {target}", *notes, *following, sep="\n")
+    print(f"\n{summary_line(results)}", f"{'Adapter' if 'lora' in recipe.values else 'Model'}:".ljust(9) + str(target), *notes, *following, sep="\n")
 
 
 def parse_arguments() -> argparse.Namespace:

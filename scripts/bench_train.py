@@ -13,6 +13,7 @@ of all rounds; peak memory is the resident set of the program and its children.
 
 import argparse
 import ast
+import csv
 import json
 import os
 import random
@@ -120,7 +121,7 @@ def compare(work: Path, rows_folder: Path, tokenizer, options: argparse.Namespac
     results: dict[str, list[Result]] = {name: [] for name in PROGRAMS}
     for _ in range(options.rounds):
         for name in PROGRAMS:
-            results[name].append(measure(commands[name], options, work / "stderr.txt"))
+            results[name].append(measure(commands[name], options, work))
     measured = tokens[options.warm_up * ROWS_PER_STEP :]
     print(f"\n{rows_folder.name}: {len(measured)} rows of {sum(measured) / len(measured):.0f} tokens on average, {len(small):,} tokens in the vocabulary")
     print(f"{'':24}{'rows/s':>10}{'tokens/s':>10}{'peak GiB':>10}{'against trl sft':>17}")
@@ -243,23 +244,32 @@ def command(name: str, work: Path, options: argparse.Namespace) -> list[str]:
     return [*launch, str(ROOT / "lawft_trl" / "sft.py"), str(work / "recipe.yaml"), *overrides]
 
 
-def measure(program: list[str], options: argparse.Namespace, errors: Path) -> Result:
+def measure(program: list[str], options: argparse.Namespace, work: Path) -> Result:
     """Runs a program and stamps its log lines, one a step, as they come."""
     environment = os.environ | {"PYTHONUNBUFFERED": "1"}
-    stamps, curve, said = [], [], ""
+    stamps, curve, said, errors = [], [], "", work / "stderr.txt"
     with errors.open("w") as stream:
         process = subprocess.Popen(program, stdout=subprocess.PIPE, stderr=stream, text=True, env=environment, cwd=ROOT)
         for line in process.stdout:
-            if "'loss': " in line:
+            if "'loss': " in line:  # TRL prints what it logs, the launcher a line of text and keeps the figures in its folder
                 stamps.append(time.monotonic())
                 entry = ast.literal_eval(line[line.index("{") :].strip())
                 curve.append((float(entry["loss"]), float(entry["grad_norm"])))
+            elif line.startswith("step ") and " | loss " in line:
+                stamps.append(time.monotonic())
             elif line.startswith("Shared prefixes: "):
                 said = line.strip()
         _, status, usage = os.wait4(process.pid, 0)
     if status != 0 or len(stamps) != options.warm_up + options.steps:
         sys.exit(f"{' '.join(program)} ended with {os.waitstatus_to_exitcode(status)} after {len(stamps)} steps:\n{errors.read_text()[-3000:]}")
-    return Result(stamps[-1] - stamps[options.warm_up - 1], usage.ru_maxrss / 2**20, curve, said)
+    return Result(stamps[-1] - stamps[options.warm_up - 1], usage.ru_maxrss / 2**20, curve or logged_curve(work / "run"), said)
+
+
+def logged_curve(run: Path) -> list[tuple[float, float]]:
+    """(loss, gradient norm) of every step, in as many digits as TRL prints."""
+    with (run / "metrics.csv").open(encoding="utf-8", newline="") as stream:
+        logged = [(float(line["loss"]), float(line["grad_norm"])) for line in csv.DictReader(stream) if line["loss"]]
+    return [(float(f"{loss:.4g}"), float(f"{norm:.4g}")) for loss, norm in logged]
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ SAMPLE = ROOT / "lawft_trl" / "assets" / "sample" / "questions.jsonl"
 
 
 # Files whose tests take minutes, so that the workers end at the same time.
-_LONGEST_FIRST = ["test_stories", "test_launcher", "test_cross_validation", "test_evaluation", "test_patterns", "test_dev_letters", "test_shared_prefix", "test_export"]
+_LONGEST_FIRST = ["test_stories", "test_launcher", "test_cross_validation", "test_evaluation", "test_patterns", "test_survival", "test_adapters", "test_dev_letters", "test_sweep", "test_shared_prefix", "test_batches", "test_monitoring", "test_hub_push", "test_export"]
 
 
 def pytest_collection_modifyitems(items):

@@ -223,13 +223,13 @@ def test_split_over_two_processes_the_same_is_learned_and_saved(few_rows, tmp_pa
         out = [f"training.output_dir={tmp_path}/{kind}_whole", "training.gradient_accumulation_steps=2"]
         main(load_recipe(QUICKSTART, [*few_rows, *more, *out]))
     finished(process)
-    for kind, close in (("float32", 1e-6), ("nf4", 1e-3)):  # one step of a bfloat16 weight of 0.1 is 5e-4
+    for kind, close, near in (("float32", 1e-6, 1e-4), ("nf4", 1e-3, 2e-3)):  # one step of a bfloat16 weight of 0.1 is 5e-4
         told = json.loads((tmp_path / f"{kind}.json").read_text(encoding="utf-8"))
         assert "FSDPModule" in told["wrapper"] and "DistributedDataParallel" not in told["wrapper"]
         assert told["split"] == told["parameters"], "every weight is split"
         assert told["4-bit"] == (4 * 7 if kind == "nf4" else 0), "the 4-bit ones too"
         split, whole = tmp_path / f"{kind}_split", tmp_path / f"{kind}_whole"
-        assert losses(split) == pytest.approx(losses(whole), abs=1e-4)
+        assert losses(split) == pytest.approx(losses(whole), abs=near)
         ours, theirs = adapter(split), adapter(whole)
         assert set(ours) == set(theirs)
         assert all((ours[name].float() - theirs[name].float()).abs().max() <= close for name in theirs)

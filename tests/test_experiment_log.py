@@ -109,7 +109,7 @@ def test_all_sections_of_the_template_are_filled_in(tmp_path):
         "1.2 分（途中の評価を含む）、3 ステップ",
         "gpu 7.50 GiB",
         "NVIDIA GeForce RTX 3080",
-        "    lawft_trl/sft.py 'recipes/tiny direct.yaml'",
+        "    accelerate launch lawft_trl/sft.py 'recipes/tiny direct.yaml'",
         "    lawft eval runs/direct --name 'two words'",
         "| base | 0.0 % (0/30) |",
         "| tuned | 80.0 % (24/30) |",

@@ -123,3 +123,31 @@ def test_what_cannot_be_logged_is_refused_before_the_training(sample_data, tmp_p
     assert (result.returncode, "Traceback" in result.stderr) == (2, False), result.stderr
     assert "pip install trackio" in result.stderr and "training.report_to=[wandb]" in result.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_a_training_outlives_wandb(sample_data, tmp_path):
+    """W&B's own process is killed in the middle of the training."""
+    script = tmp_path / "fault.py"
+    script.write_text(
+        "import runpy, sys, psutil, transformers, trl\n"
+        "class Fault(transformers.TrainerCallback):\n"
+        "    def on_step_begin(self, args, state, control, **kwargs):\n"
+        "        if state.global_step == 3:\n"
+        "            for child in psutil.Process().children(recursive=True):\n"
+        "                child.kill()\n"
+        "original = trl.SFTTrainer.__init__\n"
+        "def __init__(self, *args, **kwargs):\n"
+        "    original(self, *args, **kwargs)\n"
+        "    self.add_callback(Fault())\n"
+        "trl.SFTTrainer.__init__ = __init__\n"
+        "sys.argv = sys.argv[1:]\n"
+        "runpy.run_path(sys.argv[0], run_name='__main__')\n"
+    )
+    more = ["training.max_steps=6", "training.logging_steps=1", "training.report_to=wandb", f"model.name_or_path={TINY_MODEL}"]
+    command = [sys.executable, script, ROOT / "lawft_trl" / "sft.py", QUICKSTART, *settings(sample_data, tmp_path / "mine", *more)]
+    result = subprocess.run(list(map(str, command)), cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("the training goes on without it") == 1
+    assert "was lost before the end" in result.stdout
+    assert json.loads((tmp_path / "mine" / "run.json").read_text())["status"] == "finished"

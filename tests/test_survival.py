@@ -9,6 +9,7 @@ import sys
 import textwrap
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -20,6 +21,7 @@ from lawft_trl.recipe import load_recipe
 from lawft_trl.sft import main
 from lawft_trl.training.checkpoints import fault, last_checkpoint
 from lawft_trl.training.disk_space import _SMALL_FILES
+from lawft_trl.training.divergence import are_weights_finite
 from lawft_trl.training.estimate import optimizer_bytes
 from lawft_trl.training.preflight import encode_role, read_roles
 
@@ -182,6 +184,18 @@ def test_a_checkpoint_that_lacks_anything_is_not_whole(whole, tmp_path):
                 (broken / name).write_bytes(content[: int(len(content) * size) - (size == 1) * 2])
             found = fault(broken, 1)
             assert found is not None and (name in found or size is None), (name, size)
+    sharded = shutil.copytree(good, tmp_path / "sharded")
+    (sharded / "model.safetensors.index.json").write_text('{"weight_map": {"a": "model-00001-of-00001.safetensors"}}')
+    assert fault(sharded, 1) == "model-00001-of-00001.safetensors is missing"
+
+
+def test_weights_on_several_devices_are_looked_at():
+    """As `device_map: balanced` leaves them; what is offloaded is on no device."""
+    model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 2, device="meta"))
+    trainer = SimpleNamespace(model=model, accelerator=SimpleNamespace(num_processes=1))
+    assert are_weights_finite(trainer)
+    model[0].bias.data[0] = float("inf")
+    assert not are_weights_finite(trainer)
 
 
 def test_a_disk_that_fills_up_in_a_save_costs_that_save(small, whole, tmp_path):
@@ -214,7 +228,7 @@ def test_a_full_tmpfs_too(small, whole, tmp_path, disk):
     fill = f'import shutil; open("{disk}/filler", "wb").write(b"0" * (shutil.disk_usage("{disk}").free - 1_000_000))'
     full = run_with_fault(tmp_path, at_step(6, fill), QUICKSTART, *arguments)
     assert (full.returncode, "Traceback" in full.stderr) == (2, False), full.stderr
-    assert "full; what was being saved was removed again" in full.stderr
+    assert "full; a checkpoint that was being saved was removed again" in full.stderr
     assert [path.name for path in (disk / "run.unfinished").glob("checkpoint-*")] == ["checkpoint-4"]
     (disk / "filler").unlink()
     resumed(small, disk / "run", *EVALUATED)
@@ -305,6 +319,14 @@ def test_an_error_in_one_process_is_the_one_that_is_shown(small, tmp_path):
     assert result.returncode != 0
     assert "AssertionError: what only rank one met" in result.stderr
     assert "rank      : 1" in result.stderr.split("Root Cause (first observed failure)")[1]
+
+
+@pytest.mark.slow
+def test_a_disk_that_is_full_for_one_process_only_is_said(small, tmp_path):
+    act = 'os.environ["RANK"] == "1" and __import__("resource").setrlimit(__import__("resource").RLIMIT_FSIZE, (100, -1))'
+    result = run_with_fault(tmp_path, at_step(6, act), QUICKSTART, *small, *STEPS, f"training.output_dir={tmp_path}/run", launcher=TWO, OMP_NUM_THREADS="1")
+    assert result.returncode != 0
+    assert "rank 1: " in result.stderr and "is full; --resume removes a checkpoint that was being saved" in result.stderr, result.stderr
 
 
 @pytest.mark.slow

@@ -46,13 +46,13 @@ def test_two_runs_end_in_one_table_and_one_picture_and_are_kept(small_data, tmp_
     assert (out / "sweep.png").read_bytes().startswith(b"\x89PNG") and "learning_rate 1e-3 (ref.)" in (out / "sweep.svg").read_text(encoding="utf-8")
     table = (out / "sweep.md").read_text(encoding="utf-8")
     assert "![Accuracy" in table and "One seed each" in table and f"lawft eval {out / result['best']}" in table
-    assert "lawft eval" in said.stdout and "1e-4" in said.stdout
+    assert "lawft eval" in said.stdout and "1e-4" in said.stdout and "…" not in said.stdout, "no figure is cut off in a narrow terminal"
 
     before = {path: path.stat().st_mtime_ns for path in out.glob("*/**/*") if path.is_file()}
     again = run_lawft(*command, check=True)
     assert "2 of 2 runs are finished and kept" in again.stderr
     assert {path: path.stat().st_mtime_ns for path in out.glob("*/**/*") if path.is_file()} == before
-    changed = run_lawft(*command, "training.max_steps=3")
+    changed = run_lawft(*command[:-2], "training.max_steps=3", *command[-2:])
     assert (changed.returncode, changed.stderr.count("training.max_steps: trained with 2, now 3")) == (2, 2)
 
 
@@ -124,7 +124,7 @@ def test_all_combinations_are_checked_before_the_first_is_trained(small_data, tm
     assert "lora.r: expected a whole number, found the string 'x'" in problems
     assert "lora.r=16, lora.target_modules=[no_such_layer], training.max_length=1024; " in problems and "Target modules" in problems
     assert "longer than training.max_length=20" in problems
-    for grid, expected in ((["lora.r=8,16", "data.dev=null"], "data.dev: missing; a sweep chooses by dev"), (["training.learning_rate=1e-3,0.001"], "the same recipe as")):
+    for grid, expected in ((["lora.r=8,16", "data.dev=null"], "data.dev: missing; a sweep chooses by dev"), (["lora.r=8,16", "training.push_to_hub=true"], "runs of a sweep are not pushed"), (["training.learning_rate=1e-3,0.001"], "the same recipe as")):
         with pytest.raises(InputError, match=expected):
             plan_sweep(QUICKSTART, files(small_data, *grid), {}, tmp_path / "sweep")
     assert list(tmp_path.iterdir()) == []

@@ -69,7 +69,7 @@ def _refuse_files(options: argparse.Namespace) -> None:
 
 def _notes(options: argparse.Namespace, found: Any) -> list[str]:
     """What stands below the table; a blank line first, so that Markdown ends its table there."""
-    compared = sum(entry["p_value"] is not None for entry in found.entries)
+    compared = sum(entry["p_holm"] is not None for entry in found.entries)
     lines = [f"Holm p: adjusted over the {compared} comparisons listed; below 0.05 is significant among them all."] if compared else []
     lines += [f"CONTAMINATED {_name(entry)}: {entry['contaminated']}" for entry in found.entries if entry["contaminated"]]
     lines += [f"Not readable: {reason}" for reason in found.damaged]

@@ -31,7 +31,7 @@ def _run(options: argparse.Namespace) -> int:
     from rich.table import Table
 
     from lawft_trl.training.sweep import sweep
-    from lawft_trl.training.sweep_report import sweep_table
+    from lawft_trl.training.sweep_report import brief_table
 
     result = sweep(
         recipe_path(options.recipe),
@@ -42,10 +42,10 @@ def _run(options: argparse.Namespace) -> int:
         force=options.force,
     )
     console = Console()
-    header, *rows = sweep_table(result)
+    header, *rows = brief_table(result)
     table = Table(title=f"{result['recipe']}: {result['questions']} dev questions", title_justify="left")
     for name in header:
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", overflow="fold")
     for row in rows:
         table.add_row(*row)
     console.print(table, markup=False)

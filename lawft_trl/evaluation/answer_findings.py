@@ -124,11 +124,14 @@ def _letters(pair: Pair) -> list[Finding]:
     if pair.base is not None:
         facts += f" (base: {share(pair.base['letters'][letter] / prompts)})"
     if chosen[letter] >= _COLLAPSED * prompts and excess[letter] >= _OVER_GOLD:
+        before = pair.base is not None and pair.base["letters"][letter] >= chosen[letter]
         return [
             finding(
                 "label-collapse",
                 f"{facts}.",
-                "Look at the letters of the training rows (`lawft check RECIPE` says letter-skew); those of `lawft data` come in four orders, so "
+                "It was so before the training, which has not overcome it: train more steps, or with a higher training.learning_rate."
+                if before
+                else "Look at the letters of the training rows (`lawft check RECIPE` says letter-skew); those of `lawft data` come in four orders, so "
                 "that every letter is right equally often. If they are balanced, lower training.learning_rate or train fewer epochs.",
             )
         ]

@@ -85,8 +85,8 @@ def compare_evaluations(
     Returns:
         `contaminated` and `rehearsal` (sentences, one per evaluation that is), `warnings`, `notes` (what differs though
         it is compared), `questions`, `groups`, `orders`, `sides` (one per name: `name`, `path`, `model` and `figures` of
-        `describe_model`; all but the first with `comparison`: what `metrics.compare` returns, with `holm_p_value`,
-        adjusted for all comparisons made here, by which the verdict is made, and `changed`, the gained and lost
+        `describe_model`; all but the first with `comparison`: what `metrics.compare` returns, with `holm_p_value`, the
+        larger of McNemar's and the groups' p adjusted for all comparisons made here, by which the verdict is made, and `changed`, the gained and lost
         questions with their texts).
 
     Raises:
@@ -102,10 +102,11 @@ def compare_evaluations(
     first, *others = sides
     figures = [describe_model(side.predictions, seed=seed) for side in sides]
     found = [compare(first.predictions, side.predictions, seed=seed) for side in others]
-    adjusted = holm([result["p_value"] for result in found])
+    # The larger of the two: McNemar's takes questions for independent, the sign flip of whole groups does not
+    adjusted = holm([max(result["p_value"], result["group_p_value"]) for result in found])
     comparisons = []
     for side, result, p_value, described in zip(others, found, adjusted, figures[1:], strict=True):
-        verdict, reason = judge(*result["interval"], max(p_value, result["group_p_value"]), figures[0], described)
+        verdict, reason = judge(*result["interval"], p_value, figures[0], described)
         changed = {kind: _texts(result[kind], first, side) for kind in ("gained", "lost")}
         comparisons.append({**result, "holm_p_value": p_value, "verdict": verdict, "reason": reason, "changed": changed})
     evaluations = {side.evaluation.path: side.evaluation.metrics for side in sides}

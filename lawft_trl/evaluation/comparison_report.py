@@ -127,7 +127,7 @@ def _figures(found: Mapping[str, Any], questions: int) -> str:
 
 
 def _how(result: Mapping[str, Any]) -> str:
-    several = "; p (Holm): adjusted for all comparisons here, and decides" if len(result["sides"]) > 2 else ""
+    several = "; p (Holm): the larger of it and of the p of whole groups' flipped signs, adjusted for all comparisons here; it decides" if len(result["sides"]) > 2 else ""
     return (
         f"{result['questions']} questions in {result['groups']} groups, orders {' '.join(result['orders'])}. Wilson interval of the accuracy; difference from 1 in points, "
         f"bootstrap over groups; p: exact McNemar{several}."

@@ -23,6 +23,7 @@ _UNCHANGED = 0.05  # of the questions with any change at all
 _NEARLY_ALL = 0.95  # right: there was nothing left to learn
 _FELL = 0.9  # of the first loss; above it the loss did not fall
 _FEW_STEPS = 100  # optimiser steps; the fine-tunes that learned nothing had 6 and 33
+_MORE_STEPS = f"Train at least {_FEW_STEPS} steps: training.max_steps where the recipe sets it, else training.num_train_epochs higher, or training.gradient_accumulation_steps lower."
 _GAP = 0.10  # between two shares that a test tells apart
 _READ = 0.75  # of the questions whose deciding articles are shown; published models answer 81 to 95 % of lawqa_jp then
 _LEAST_SHOWN = 30
@@ -81,7 +82,7 @@ def diagnose(
     broken = answer_findings(pair, answer)
     found += broken
     found += [*_nothing_learned(pair, train), *(_few_steps(pair, train) if not broken else []), *_over_fitting(pair, train)]
-    found += [*_retrieval(pair, questions), *(_reading(pair, questions, statutes) if not broken else [])]
+    found += [*_retrieval(pair, questions), *(_reading(pair, questions, statutes, train) if not broken else [])]
     return found + _weakest(pair, questions)
 
 
@@ -126,7 +127,7 @@ def _nothing_learned(pair: Pair, train: TrainEvidence) -> list[Finding]:
     says, mend = f"The answers to {len(now) - len(changed)} of {len(now)} questions are those of the base, in every order asked", ""
     if train.steps is not None and train.steps < _FEW_STEPS:
         says += f"; the training had {train.steps} optimiser steps"
-        mend = f"Train at least {_FEW_STEPS} steps: training.num_train_epochs higher, or training.gradient_accumulation_steps lower."
+        mend = _MORE_STEPS
     if train.first_loss is not None and train.last_loss is not None:
         fell = train.last_loss <= _FELL * train.first_loss
         says += f"; the loss went from {train.first_loss:.3g} to {train.last_loss:.3g}"
@@ -146,7 +147,7 @@ def _few_steps(pair: Pair, train: TrainEvidence) -> list[Finding]:
         finding(
             "few-steps",
             f"The training had {train.steps} optimiser steps, and these questions do not show that it helped.",
-            f"Train at least {_FEW_STEPS} steps: training.num_train_epochs higher, or training.gradient_accumulation_steps lower.",
+            _MORE_STEPS,
         )
     ]
 
@@ -182,7 +183,7 @@ def _retrieval(pair: Pair, questions: Mapping[str, Mapping[str, Any]]) -> list[F
     ]
 
 
-def _reading(pair: Pair, questions: Mapping[str, Mapping[str, Any]], statutes: str) -> list[Finding]:
+def _reading(pair: Pair, questions: Mapping[str, Mapping[str, Any]], statutes: str, train: TrainEvidence) -> list[Finding]:
     """The text that decides is there, and does not help enough."""
     right = _right(pair.answers)
     hits = [right[q] for q in right if (questions[q].get("gold_shown") is True if statutes == "retrieved" else statutes == "gold")]
@@ -195,8 +196,9 @@ def _reading(pair: Pair, questions: Mapping[str, Mapping[str, Any]], statutes: s
         finding(
             "reading",
             f"Although a deciding article is shown, only {_figures(figures)} are right: the model does not read out of it what decides.",
-            "See whether the text helps at all: `lawft ladder RUN --statutes none,gold,shuffled`. Then train with gold statutes "
-            "(pattern.statutes: gold) or with reasons (pattern.answer: cot), or take a larger model (model.name_or_path).",
+            (f"{train.steps} optimiser steps are few: {_MORE_STEPS[0].lower()}{_MORE_STEPS[1:]} Then see" if train.steps is not None and train.steps < _FEW_STEPS else "See")
+            + " whether the text helps at all: `lawft ladder RUN --statutes none,gold,shuffled`. Then train with gold statutes, if they were not "
+            "(pattern.statutes: gold), or with reasons (pattern.answer: cot), or take a larger model (model.name_or_path).",
         )
     ]
 

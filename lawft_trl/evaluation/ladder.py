@@ -272,10 +272,10 @@ def _tests(predictions: Mapping[str, Mapping[Rung, Sequence[Prediction]]], rungs
         paired = compare(_unhashed(predictions[first_side][first]), _unhashed(predictions[second_side][second]), seed=seed)
         sides = [(first_side, first), (second_side, second)]
         found.append({"question": question, "first": f"{first_side}: {first}", "second": f"{second_side}: {second}", "sides": sides, **paired})
-    for test, adjusted in zip(found, holm([test["p_value"] for test in found]), strict=True):
+    for test, adjusted in zip(found, holm([max(test["p_value"], test["group_p_value"]) for test in found]), strict=True):
         test["holm_p"] = adjusted
         figures = [describe_model(predictions[side][rung]) for side, rung in test.pop("sides")]
-        test["verdict"], test["reason"] = judge(*test["interval"], max(adjusted, test["group_p_value"]), *figures)
+        test["verdict"], test["reason"] = judge(*test["interval"], adjusted, *figures)
     return found
 
 

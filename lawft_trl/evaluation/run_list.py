@@ -39,7 +39,7 @@ def list_runs(folders: Sequence[Path], *, rehearsals: bool = True) -> RunList:
         `date` (ISO 8601), `model`, `pattern` (`"direct/none"`: answer and statutes trained), `rows`, `steps`, `minutes`,
         `rehearsal`; of the evaluation its name `evaluation`, `asked` (answer and statutes asked), `scorer`, `questions`,
         `base` and `tuned` (accuracies, with `…_low` and `…_high`, 95 %), `difference` (with `…_low` and `…_high`),
-        `p_value`, `p_holm` (adjusted over all entries), `verdict` and `contaminated` (the sentence that says so).
+        `p_value` (the larger of McNemar's and the groups'), `p_holm` (adjusted over all entries), `verdict` and `contaminated` (the sentence that says so).
 
     Raises:
         InputError: when a folder is missing, or no finished run is below any.
@@ -161,7 +161,7 @@ def _evaluation_part(name: str | None, metrics: Mapping[str, Any]) -> dict[str, 
         **_estimate("base", "accuracy", models.get("base")),
         **_estimate("tuned", "accuracy", tuned),
         **_estimate("difference", "difference", paired),
-        "p_value": paired["p_value"] if paired else None,
+        "p_value": max(paired["p_value"], paired.get("group_p_value", 0.0)) if paired else None,  # as the verdict takes it
         "p_holm": None,
         "verdict": None if not paired else "no verdict" if metrics.get("contaminated") or metrics.get("rehearsal") else paired["verdict"],
         "contaminated": metrics.get("contaminated") or None,

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from torch import Tensor
     from trl import SFTTrainer
 
+_HIGH_FOR_ALL_WEIGHTS = 1e-4  # a learning rate
+
 
 def adapter_config(recipe: Recipe) -> "LoraConfig | None":
     """The section `lora` as PEFT's object; `None` where all weights are trained.
@@ -39,15 +41,24 @@ def adapter_config(recipe: Recipe) -> "LoraConfig | None":
 
 
 def describe_trained(trainer: "SFTTrainer", recipe: Recipe) -> str:
-    """One line on what is trained, for the start of a training."""
+    """What is trained, for the start of a training, and what of the learning rate will surprise."""
     weights = [(weight.numel(), weight.dtype) for weight in trainer.model.parameters() if weight.requires_grad]
     count = sum(size for size, _ in weights)
     if "lora" in recipe.values:
-        return f"Trained: an adapter of {count:,} weights"
+        return f"Trained: an adapter of {count:,} weights{_about_rate(trainer, recipe)}"
     kinds = {str(dtype).removeprefix("torch.") for _, dtype in weights}
     text = f"Trained: all {count:,} weights, in {', '.join(sorted(kinds))}"
     if "bfloat16" in kinds:
         text += "; it rounds off steps under some 0.4 % of a weight: model.dtype=float32 keeps them, for twice the memory"
+    return text + _about_rate(trainer, recipe)
+
+
+def _about_rate(trainer: "SFTTrainer", recipe: Recipe) -> str:
+    args, text = trainer.args, ""
+    if "lora" not in recipe.values and args.learning_rate > _HIGH_FOR_ALL_WEIGHTS:
+        text += f"\nNote: training.learning_rate={args.learning_rate:g} is usual for LoRA; all weights are trained with a tenth of it or less"
+    if 0 < args.max_steps <= args.get_warmup_steps(args.max_steps):
+        text += f"\nNote: the warm-up of {args.get_warmup_steps(args.max_steps)} steps is not over in {args.max_steps}: the learning rate is never reached (training.warmup_steps)"
     return text
 
 

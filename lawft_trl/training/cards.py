@@ -4,6 +4,7 @@ The throughput is the dense figure (without structured sparsity) with 32-bit acc
 Data sheets often print the doubled, sparse one, and for consumer cards the one with 16-bit accumulation.
 """
 
+import difflib
 import re
 from dataclasses import dataclass
 
@@ -64,7 +65,9 @@ def find_card(name: str) -> Card:
     """
     card = CARDS.get(name.lower().replace("_", "-").replace(" ", ""))
     if card is None:
-        raise InputError(f"--gpu {name}: not in the list of cards", [f"known: {', '.join(CARDS)}", "for another one, give its memory: --memory 16GiB"])
+        close = [known for known in CARDS if name.lower() in known][:1] or difflib.get_close_matches(name.lower(), CARDS, n=1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        raise InputError(f"--gpu {name}: not in the list of cards{hint}", [f"known: {', '.join(CARDS)}", "for another one, give its memory: --memory 16GiB"])
     return card
 
 

@@ -59,6 +59,10 @@ def fault(checkpoint: Path, processes: int) -> str | None:
         return "scheduler.pt is missing"
     if (checkpoint / "adapter_model.safetensors").is_file() and not (checkpoint / "adapter_config.json").is_file():
         return "adapter_config.json is missing"
+    for index in checkpoint.glob("*.safetensors.index.json"):
+        shards = {*json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()} if _json_fault(index) is None else ()
+        if missing := sorted(name for name in shards if not (checkpoint / name).is_file()):
+            return f"{missing[0]} is missing"
     tests = {".pt": _archive_fault, ".pth": _archive_fault, ".bin": _archive_fault, ".safetensors": _tensors_fault, ".json": _json_fault}
     files = (path for path in sorted(checkpoint.rglob("*")) if path.is_file())
     return next((found for path in files if path.suffix in tests and (found := tests[path.suffix](path)) is not None), None)

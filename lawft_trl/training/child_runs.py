@@ -9,6 +9,7 @@ import fcntl
 import json
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -16,6 +17,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
+
+from tqdm.auto import tqdm
 
 from lawft_trl import run_dir
 from lawft_trl.errors import InputError
@@ -25,7 +28,8 @@ from lawft_trl.training.checkpoints import last_checkpoint
 _LOCK = ".lock"  # in the folder that the runs are in
 _LAUNCHER = Path(__file__).parents[1] / "sft.py"
 _LOG_LINES = 20  # of a failed child's output that are shown
-_SECONDS_TO_END = 10  # before a child that was told to end is ended
+_SECONDS_TO_END = 10  # for the children of a killed command, before another one may begin
+_SECONDS_TO_SAVE = 270  # for a child that was told to end: it finishes its step, or its evaluation, and saves a checkpoint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +64,15 @@ class PlannedRun:
         return self.name
 
 
+def refuse_push(recipe: Recipe, kind: str) -> None:
+    """Refuses to push each of several runs, of which only the last would stay in the repository; `kind` is what they are called."""
+    if recipe.training("push_to_hub"):
+        raise InputError(
+            f"training.push_to_hub: {kind} are not pushed; set training.push_to_hub=false",
+            ["push the run you choose by hand: hf upload USER/NAME RUN"],
+        )
+
+
 @contextlib.contextmanager
 def alone(out: Path, *, verb: str, kind: str) -> Iterator[IO[bytes]]:
     """Holds the folder of several runs for one command.
@@ -89,7 +102,11 @@ def alone(out: Path, *, verb: str, kind: str) -> Iterator[IO[bytes]]:
                 f"{out}: another `{verb}` is at work there, or a training that one began",
                 [f"wait for it, or end it; this shows its processes: fuser -v {shlex.quote(str(out / _LOCK))}"],
             )
-        yield lock
+        heard = signal.signal(signal.SIGTERM, _interrupt)
+        try:
+            yield lock
+        finally:
+            signal.signal(signal.SIGTERM, heard)
 
 
 def refuse_changed(plan: Sequence[PlannedRun], out: Path, *, force: bool, kind: str) -> None:
@@ -194,15 +211,23 @@ def _run(command: Sequence[str], planned: PlannedRun, what: str, lock: IO[bytes]
 
 
 def _end(child: subprocess.Popen) -> None:
-    """Ends a child with all that it started; `accelerate launch` would leave its own."""
+    """Ends a child with all that it started, which `accelerate launch` would leave alone; a second Ctrl-C does not wait."""
     import psutil
 
     with contextlib.suppress(psutil.NoSuchProcess):
         parent = psutil.Process(child.pid)
         tree = [*parent.children(recursive=True), parent]
-        for end in (psutil.Process.terminate, psutil.Process.kill):
+        tqdm.write("Waiting for the run at work to save a checkpoint; Ctrl-C again ends it at once", file=sys.stderr)
+        for end, seconds in ((psutil.Process.terminate, _SECONDS_TO_SAVE), (psutil.Process.kill, _SECONDS_TO_END)):
             for process in tree:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     end(process)
-            _, tree = psutil.wait_procs(tree, timeout=_SECONDS_TO_END)
+            with contextlib.suppress(KeyboardInterrupt):
+                psutil.wait_procs(tree, timeout=seconds)
+            tree = [process for process in tree if process.is_running()]
     child.wait()
+
+
+def _interrupt(number: int, frame: Any) -> None:
+    """SIGTERM, as cluster schedulers send it, ends a command as Ctrl-C does."""
+    raise KeyboardInterrupt

@@ -12,7 +12,14 @@ from lawft_trl.errors import InputError
 from lawft_trl.evaluation.folder import Evaluation, read_evaluation, write_evaluation
 from lawft_trl.evaluation.metrics import Prediction
 from lawft_trl.recipe import load_recipe
-from lawft_trl.training.child_runs import alone, finish_run, launch_command, refuse_changed, require_one_launch
+from lawft_trl.training.child_runs import (
+    alone,
+    finish_run,
+    launch_command,
+    refuse_changed,
+    refuse_push,
+    require_one_launch,
+)
 from lawft_trl.training.folds import Fold, find_folds, plan_folds
 from lawft_trl.training.out_of_fold import pool_folds
 from lawft_trl.training.preflight import REHEARSAL
@@ -61,6 +68,7 @@ def cross_validate(
         raise InputError("training.output_dir: every fold has a folder of its own; name the folder of all of them with --out")
     final = REHEARSAL if rehearse else {}
     recipe = load_recipe(path, overrides, final)
+    refuse_push(recipe, "folds")
     out = out or Path("runs", *(["rehearsal"] if rehearse else []), "cv", path.stem)
     dataset, folder, names = find_folds(recipe, folds, data)
     plan = plan_folds(recipe, overrides, final, dataset=dataset, folder=folder, names=names, seeds=seeds, out=out)

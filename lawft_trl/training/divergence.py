@@ -25,7 +25,11 @@ def are_weights_finite(trainer: "SFTTrainer") -> bool:
     """Whether all trained weights are, in all processes, which must ask at the same time."""
     weights = [weight for weight in trainer.model.parameters() if weight.requires_grad]
     pieces = [weight.to_local() if hasattr(weight, "to_local") else weight for weight in weights]  # FSDP has slices
-    mine = all(torch.stack([piece.detach().isfinite().all() for piece in pieces]).tolist())
+    devices: dict[torch.device, list[torch.Tensor]] = {}  # a model may be split over several, whose weights are read at once
+    for piece in pieces:
+        if piece.device.type != "meta":  # offloaded, and brought back only to be used
+            devices.setdefault(piece.device, []).append(piece.detach().isfinite().all())
+    mine = all(torch.stack(found).all().item() for found in devices.values())
     return all(gather_object([mine])) if trainer.accelerator.num_processes > 1 else mine
 
 

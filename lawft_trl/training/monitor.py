@@ -76,7 +76,10 @@ def finish_monitor(recipe: Recipe, work: Path, target: Path, results: Mapping[st
     if "wandb" in recipe.report_to:
         from lawft_trl.training.wandb_run import finish_wandb
 
-        lines.append(f"W&B:     {finish_wandb(work, target, results)}")
+        try:
+            lines.append(f"W&B:     {finish_wandb(work, target, results)}")
+        except Exception as error:  # whatever it is, the run is whole without it
+            lines.append(f"W&B:     was lost before the end ({type(error).__name__}: {error}); the run itself is whole")
     if "tensorboard" in recipe.report_to:
         lines.append(f"Curves:  tensorboard --logdir {target / 'tensorboard'}")
     return lines

@@ -30,6 +30,7 @@ from lawft_trl.training.preflight import encode_role, read_roles, recipe_tokeniz
 from lawft_trl.training.smaller import Change, changes_that_fit, oom_advice
 from lawft_trl.training.supervision import EncodedRow
 
+_REHEARSAL = " (REHEARSAL: the tiny model, not the recipe's)"
 _STYLES = {"fits": "bold green", "tight": "bold yellow", "does not fit": "bold red"}
 
 
@@ -140,14 +141,21 @@ def print_plan(plan: Plan, console: Console) -> None:
         _print_changes(plan, console)
     where = plan.card.name if plan.card else "the device"
     share = plan.memory.total / plan.available
+    style = _STYLES[word]
+    word = f"{word}{_REHEARSAL}" if _is_rehearsal(plan.recipe) else word
     text = f"{word}: {_gib(plan.memory.total)} of the {_gib(plan.available)} of {where} ({100 * share:.0f} %)"
-    console.print(Text(text, style=_STYLES[word]), soft_wrap=True)
+    console.print(Text(text, style=style), soft_wrap=True)
+
+
+def _is_rehearsal(recipe: Recipe) -> bool:
+    """Whether it is not the recipe's model that is planned."""
+    return recipe.origins.get("model.name_or_path") == "--rehearse"
 
 
 def _training_table(plan: Plan) -> Table:
     recipe, rows = plan.recipe, plan.rows
     lengths, (batch, accumulated) = rows.lengths, step_shape(recipe, rows)
-    table = Table(title=f"{recipe.path}: plan", title_justify="left", show_header=False)
+    table = Table(title=f"{recipe.path}: plan{_REHEARSAL if _is_rehearsal(recipe) else ''}", title_justify="left", show_header=False)
     table.add_column("what")
     table.add_column("value", overflow="fold")
     table.add_row("model", recipe.model.name_or_path)

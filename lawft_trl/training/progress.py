@@ -34,7 +34,8 @@ class Progress(TrainerCallback):
     def on_train_begin(self, args: "TrainingArguments", state: "TrainerState", control: "TrainerControl", **kwargs: Any) -> None:
         """Starts the clock, and the live line on a terminal."""
         self.started, self.first_step, self.first_began = time.monotonic(), state.global_step, None
-        self.seconds, self.tokens, self.dev = 0.0, 0.0, None
+        self.seconds, self.dev = 0.0, None
+        self.tokens = None if state.global_step else 0.0  # of a resumed run it is not known how many came before
         console = Console()
         if not state.is_world_process_zero or not console.is_terminal or args.disable_tqdm:
             return
@@ -95,8 +96,8 @@ class Progress(TrainerCallback):
     def _tokens_per_second(self, logs: Mapping[str, Any]) -> float | None:
         """Since the step that was logged before; `None` where nothing can be said."""
         before, seconds = self.tokens, self.seconds
-        self.tokens, self.seconds = logs.get("num_tokens", 0.0), 0.0
-        return (self.tokens - before) / seconds if seconds and self.tokens else None
+        self.tokens, self.seconds = logs.get("num_tokens"), 0.0
+        return (self.tokens - before) / seconds if seconds and None not in (before, self.tokens) else None
 
     def _left(self, state: "TrainerState") -> str:
         """The time that is left if the other steps, and what is between them, take as long as those before."""

@@ -4,7 +4,7 @@ docs/survival.md says what the user sees. The trainer is TRL's own: `prepare` gi
 is the block in which it trains.
 
 transformers has `enable_jit_checkpoint`, which is not used: it hears SIGTERM only, saves from within whichever process heard
-it (several would save at different steps), at moments at which resuming is not exact, ends the training as if it were
+it (several would save at different steps), also between a gradient and its step, ends the training as if it were
 finished (with `save_total_limit: 1` and a better older checkpoint the new one is then deleted), and exits with 0.
 """
 
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from accelerate.utils import broadcast_object_list
 from transformers import EarlyStoppingCallback, TrainerCallback
 from transformers.trainer_callback import DefaultFlowCallback, ExportableState
 
@@ -44,13 +45,16 @@ def prepare(trainer: "SFTTrainer", recipe: Recipe, encoded: Sequence[EncodedRow]
         InputError: when what it will write does not fit the disk.
     """
     work = Path(trainer.args.output_dir)
+    refusal: list[InputError | None] = [None]
     if trainer.accelerator.is_main_process:
         try:
             refuse_small_disk(trainer, recipe, work)
-        except InputError:
+        except InputError as error:
             with contextlib.suppress(OSError):
                 work.rmdir()  # the trainer has made it; it goes if nothing is in it
-            raise
+            refusal = [error]
+    if refusal := broadcast_object_list(refusal)[0]:
+        raise refusal
     # It would put the mean of earlier losses in the place of one that is not finite, and reads each micro-batch's loss for it
     trainer.args.logging_nan_inf_filter = False
     callback = Survival(trainer, encoded)
@@ -97,8 +101,11 @@ def survive(trainer: "SFTTrainer", recipe: Recipe, *, resume: bool) -> Iterator[
             raise SystemExit(callback.heard_by_all.exit_code) from None
         except Exception as error:
             state.print(file=sys.stderr)  # behind the progress bar
-            if is_out_of_space(error):
-                raise _disk_full(error, work, command, state.is_main_process) from error
+            found = _disk_full(error, work, command, state.is_main_process) if is_out_of_space(error) else error
+            if isinstance(found, InputError) and not state.is_local_main_process and not callback.diverged:
+                sys.stderr.write(f"rank {state.process_index}: {found}\n")  # what only one process meets no other one says
+            if found is not error:
+                raise found from error
             if callback.heard.number and state.num_processes > 1 and not isinstance(error, InputError):
                 # A launcher ends the others when one has died; what they then miss is not the error to be shown
                 sys.stderr.write(f"rank {state.process_index} ends too: {type(error).__name__}: {f'{error}'.partition(chr(10))[0]}\n")
@@ -131,7 +138,7 @@ class Survival(TrainerCallback, ExportableState):
     """Stops when told to, or when the loss is no longer finite, and keeps what `trainer_state.json` lacks.
 
     All processes do the same at the same step: before each optimizer step they tell each other what they have heard and what
-    their loss is. That is one exchange of two numbers, where TRL exchanges five after every micro-batch; and one reading of the
+    their loss is. That is one exchange of two numbers, where TRL exchanges four after every micro-batch; and one reading of the
     loss, which waits for the device, where transformers' filter, which is switched off for it, reads each micro-batch's.
 
     Args:
@@ -146,6 +153,7 @@ class Survival(TrainerCallback, ExportableState):
         self.heard_by_all = Heard()
         self.stepped = False  # whether this process has done a step that would be lost
         self.saving = False
+        self.diverged = False  # which all processes find together
         self.batches: list[Batch] = []
         self.losses: list[float] = []  # the sum since the last log entry, of each process
 
@@ -210,6 +218,7 @@ class Survival(TrainerCallback, ExportableState):
         told = self.trainer.accelerator.gather(told) if self.trainer.accelerator.num_processes > 1 else told
         self.losses, numbers = map(list, zip(*told.tolist(), strict=True))
         if not all(map(math.isfinite, self.losses)):
+            self.diverged = True
             raise diverged_loss(self.trainer, self.encoded, self.batches, state.global_step + 1)
         self.heard_by_all.number = self.heard_by_all.number or int(max(numbers))
 
@@ -242,19 +251,24 @@ class Survival(TrainerCallback, ExportableState):
     def _refuse_broken_weights(self, state: "TrainerState", about_to_save: bool) -> None:
         """A gradient that is not finite under a finite loss shows in the weights, at the latest before they are saved."""
         if about_to_save and not are_weights_finite(self.trainer):
+            self.diverged = True
             raise diverged(self.trainer, f"the weights were no longer finite after step {state.global_step}, and were not saved")
 
 
 def _disk_full(error: BaseException, work: Path, command: str, is_main_process: bool) -> InputError:
     """Removes what of a checkpoint was written and says what is left."""
+    said = f"what the write said: {str(error).splitlines()[0]:.200}"
+    if not (work / "run.json").is_file():  # it has its own name already
+        target = work.with_name(work.name.removesuffix(".unfinished"))
+        return InputError(f"{work.resolve().parent}: the disk, or a quota on it, is full; the run itself is finished: {target}", [said])
     if is_main_process:
         drop_broken(work, lambda text: None)
     last = last_checkpoint(work)
     return InputError(
-        f"{work.resolve().parent}: the disk, or a quota on it, is full; what was being saved was removed again",
+        f"{work.resolve().parent}: the disk, or a quota on it, is full; " + ("a checkpoint that was being saved was removed again" if is_main_process else "--resume removes a checkpoint that was being saved"),
         [
             f"the last good checkpoint is {last}" if last else "there is no checkpoint from before",
             f"make room, and go on: {command}" if last else "make room, and start again with --force",
-            f"what the write said: {str(error).splitlines()[0]:.200}",
+            said,
         ],
     )

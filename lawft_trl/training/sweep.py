@@ -11,6 +11,7 @@ from tqdm.auto import tqdm
 from lawft_trl.errors import InputError
 from lawft_trl.evaluation.compare_evaluations import compare_evaluations
 from lawft_trl.evaluation.folder import read_evaluation
+from lawft_trl.evaluation.power import smallest_detectable
 from lawft_trl.run_dir import read_run
 from lawft_trl.training.child_runs import (
     alone,
@@ -86,7 +87,7 @@ def _finish_all(plan: Sequence[Combination], launch: Sequence[str], options: Seq
     if len(waiting) < len(plan):
         tqdm.write(f"{len(plan) - len(waiting)} of {len(plan)} runs are finished and kept", file=sys.stderr)
     failed: dict[str, InputError] = {}
-    for number, combination in enumerate(bar := tqdm(waiting, unit="run"), start=1):
+    for number, combination in enumerate(bar := tqdm(waiting, unit="run", disable=not waiting), start=1):
         bar.set_description(combination.title)
         try:
             finish_run(combination, launch, options, lock, evaluation=EVALUATION, test=dev)
@@ -141,7 +142,7 @@ def _row(combination: Combination, side: dict[str, Any]) -> dict[str, Any]:
     row |= {key: figures[key] for key in ("accuracy", "interval", "correct", "single_order_accuracy", "rstd", "label_mass")}
     row |= {key: record[key] for key in ("last_loss", "minutes", "steps")}
     if found:
-        row |= {key: found[key] for key in ("difference", "p_value", "holm_p_value", "smallest_detectable", "verdict", "reason")}
+        row |= {key: found[key] for key in ("difference", "discordance", "p_value", "holm_p_value", "verdict", "reason")}
         row["difference_interval"] = found["interval"]
     return row
 
@@ -170,11 +171,11 @@ def _verdict(result: dict[str, Any]) -> list[str]:
         "which is therefore too high for it. The held-out questions decide."
     ]
     if not apart:
-        smallest = [row["smallest_detectable"] for row in others if row["smallest_detectable"] is not None]
-        seen = f" {result['questions']} questions would show a difference of {100 * max(smallest):.0f} points in 4 of 5 tries." if smallest else ""
-        return [*sentences, f"No run differs from {reference['title']} by more than chance (Holm-corrected for {len(others)} comparisons): by these questions any of them may be taken.{seen}"]
+        each = [smallest_detectable(result["questions"], row["discordance"], alpha=0.05 / len(others)) for row in others]
+        seen = f" {result['questions']} independent questions would show a difference of {100 * max(each):.0f} points in 4 of 5 tries, those of few groups only larger ones." if None not in each else ""
+        return [*sentences, f"No run differs from {reference['title']} by more than chance (Holm-corrected for {len(others)} comparison(s)): by these questions any of them may be taken.{seen}"]
     for row in apart:
-        sentences.append(f"{row['title']} is {row['verdict']} than {reference['title']} by more than chance ({100 * row['difference']:+.1f} points, p = {row['holm_p_value']:.2g} after Holm for {len(others)} comparisons).")
+        sentences.append(f"{row['title']} is {row['verdict']} than {reference['title']} by more than chance ({100 * row['difference']:+.1f} points, p = {row['holm_p_value']:.2g} after Holm for {len(others)} comparison(s)).")
     if best not in apart and best is not reference:
         sentences.append(f"The highest, {best['title']}, is not among them: {best['reason']}.")
     return sentences

@@ -17,7 +17,7 @@ from lawft_trl.errors import InputError
 from lawft_trl.evaluation.held_out import how_to_ask, questions_to_score
 from lawft_trl.recipe import Recipe, load_recipe
 from lawft_trl.training.adapters import adapter_config
-from lawft_trl.training.child_runs import PlannedRun
+from lawft_trl.training.child_runs import PlannedRun, refuse_push
 from lawft_trl.training.preflight import (
     data_files,
     encode_role,
@@ -170,6 +170,7 @@ def _check(recipe: Recipe, checked: dict[str, str]) -> dict[str, Any]:
     """
     if not recipe.data.dev:
         raise InputError("data.dev: missing; a sweep chooses by dev questions, never by the held-out ones. `lawft data` writes dev_*.jsonl")
+    refuse_push(recipe, "runs of a sweep")
     require_device(recipe.values["training"])
     adapter_config(recipe)
     training = {key: recipe.training(key) for key in ("max_length", "chat_template_path")}

@@ -45,7 +45,7 @@ def render_sweep(result: Mapping[str, Any]) -> str:
     how = "the recipe's own values" if result["reference_is_usual"] else "the first combination that came to an end"
     lines += [
         f"Wilson interval of the accuracy. Differences are from the reference, {how}, question by question, with a bootstrap interval over statute groups; "
-        "p: exact McNemar; p (Holm): corrected for all comparisons of the table, and it decides.",
+        "p: exact McNemar; p (Holm): the larger of it and of the p of whole groups' flipped signs, corrected for all comparisons of the table; it decides.",
         "",
         "Once, for the run you choose, the held-out questions:",
         "",
@@ -55,8 +55,17 @@ def render_sweep(result: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def brief_table(result: Mapping[str, Any]) -> list[list[str]]:
+    """The columns of `sweep_table` that a terminal has room for; keys without their section."""
+    header, *rows = sweep_table(result)
+    swept = len(result["swept"])
+    kept = [*range(swept), *(swept + at for at in range(len(header) - swept) if header[swept + at] not in ("right", "p", "last loss", "min") and at != 4)]
+    names = [name.rpartition(".")[2] if at < swept else name for at, name in enumerate(header)]
+    return [[row[at] for at in kept] for row in (names, *rows)]
+
+
 def sweep_table(result: Mapping[str, Any]) -> list[list[str]]:
-    """The figures of every run, the names of the columns first; for `sweep.md` and the terminal."""
+    """The figures of every run, the names of the columns first."""
     swept = list(result["swept"])
     table = [[*swept, "right", "%", "95 %", "diff.", "95 %", "p", "p (Holm)", "", "last loss", "min"]]
     base = result["base"]

@@ -3,7 +3,7 @@
 import json
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ from transformers.integrations import WandbCallback
 from lawft_trl.evaluation.wandb_log import begin_run, where_logged
 from lawft_trl.folders import write_text
 from lawft_trl.recipe import Recipe
+from lawft_trl.training.progress import say
 
 if TYPE_CHECKING:
     from torch import nn
@@ -31,6 +32,7 @@ class WandbRun(WandbCallback):
     def __init__(self, recipe: Recipe, work: Path) -> None:
         super().__init__()
         self.recipe, self.work = recipe, work
+        self.lost = False
 
     def setup(self, args: "TrainingArguments", state: "TrainerState", model: "nn.Module", **kwargs: Any) -> None:
         """Begins the run, or goes on with it."""
@@ -50,6 +52,23 @@ class WandbRun(WandbCallback):
         )
         run.define_metric("train/global_step")
         run.define_metric("*", step_metric="train/global_step", step_sync=True)
+
+
+    def on_log(self, *args: Any, **kwargs: Any) -> None:
+        """Logs; where W&B has gone, says so once: a training is worth more than its curve there."""
+        self._unless_lost(super().on_log, *args, **kwargs)
+
+    def on_train_end(self, *args: Any, **kwargs: Any) -> None:
+        """As transformers' own, unless W&B has gone."""
+        self._unless_lost(super().on_train_end, *args, **kwargs)
+
+    def _unless_lost(self, do: Callable[..., None], *args: Any, **kwargs: Any) -> None:
+        try:
+            if not self.lost:
+                do(*args, **kwargs)
+        except Exception as error:
+            self.lost = True
+            say(f"W&B can no longer be reached ({type(error).__name__}: {error}); the training goes on without it")
 
 
 def _kept_id(work: Path) -> str:
