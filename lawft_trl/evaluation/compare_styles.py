@@ -30,15 +30,17 @@ class StyleSide:
 
 
 def are_styles(names: Sequence[str]) -> bool:
-    """Whether all that is named are evaluations of dialogues; what cannot be found or read is none."""
-    return all(_is_style(name) for name in names)
+    """Whether what is named are evaluations of dialogues: one at least, and none of anything else that can be read."""
+    found = [_is_style(name) for name in names]
+    return True in found and False not in found
 
 
-def _is_style(name: str) -> bool:
+def _is_style(name: str) -> bool | None:
+    """`None` where there is nothing to read, or too much."""
     try:
         metrics = json.loads((find_evaluation(_split(name)[0]) / "metrics.json").read_bytes())
     except (InputError, OSError, ValueError):
-        return False
+        return None
     return isinstance(metrics, dict) and metrics.get("answer") == "dialogue"
 
 
@@ -89,7 +91,14 @@ def compare_styles(names: Sequence[str], *, model: str | None = None, seed: int 
     """
     if len(names) < 2:
         raise InputError("name at least two evaluations to compare; two models of one are PATH:base and PATH:tuned")
-    sides = [read_style_side(name, model) for name in names]
+    sides, problems = [], []
+    for name in names:
+        try:
+            sides.append(read_style_side(name, model))
+        except InputError as error:
+            problems += [error.heading, *error.problems]
+    if problems:
+        raise InputError("not everything named can be compared", problems)
     _refuse_different(sides)
     first, *others = sides
     patterns = style_patterns(first.metrics["patterns"], first.name)
