@@ -15,6 +15,7 @@ import pytest
 import torch
 from conftest import run_lawft, run_sft
 from tiny_chat import make_data, make_model, make_recipe, read_lines
+from wandb_file import read_wandb
 
 from lawft_trl.data.rows import read_rows
 from lawft_trl.errors import InputError
@@ -24,9 +25,11 @@ from lawft_trl.evaluation.loading import load_tuned
 from lawft_trl.evaluation.style import score_reply
 from lawft_trl.evaluation.style_comparison import ScoredReply, compare_replies, describe_replies, find_gaming
 from lawft_trl.evaluation.style_report import style_headline, style_lines
+from lawft_trl.evaluation.wandb_log import log_style
 from lawft_trl.experiment_log import write_experiment
 from lawft_trl.model_card import write_model_card
 from lawft_trl.recipe import load_recipe
+from lawft_trl.recipe_sections import MonitorSection
 from lawft_trl.recipe_style import SOCRATIC, StylePatterns
 from lawft_trl.run_dir import read_run
 from lawft_trl.sft import main
@@ -313,6 +316,19 @@ def test_a_damaged_evaluation_is_a_line_of_the_card(evaluated, run):
         (folder / "metrics.json").write_text(content, encoding="utf-8")
         write_experiment(run)
         write_model_card(run)
+
+
+def test_what_wandb_logs(evaluated, tmp_path):
+    folder, _ = evaluated
+    metrics, said = json.loads((folder / "metrics.json").read_text(encoding="utf-8")), {}
+    for line in read_lines(folder / "predictions.jsonl"):
+        said.setdefault(line.pop("model"), []).append(ScoredReply(**line))
+    where = log_style(metrics, said, (folder / "style.png").read_bytes(), MonitorSection(wandb="offline"), folder=tmp_path)
+    assert where.startswith("offline; to send it: wandb sync")
+    (file,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
+    logged = read_wandb(file)
+    assert logged.summary["eval/tuned/style"] == metrics["models"]["tuned"]["style"] and logged.summary["eval/verdict"] == metrics["comparison"]["verdict"]
+    assert {key.partition("/")[2].partition("/")[0] for entry in logged.history for key in entry if key.startswith("eval/")} >= {"style", "predictions"}
 
 
 def test_equal_replies_are_equal():
