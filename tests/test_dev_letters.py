@@ -68,8 +68,8 @@ def for_watched(small: list[str], dev: Path, run: Path) -> list[str]:
 
 
 def log_of(run: Path) -> list[dict[str, float]]:
-    """`metrics.csv`, without the empty cells."""
-    with (run / "metrics.csv").open(encoding="utf-8", newline="") as stream:
+    """`training_metrics.csv`, without the empty cells."""
+    with (run / "training_metrics.csv").open(encoding="utf-8", newline="") as stream:
         return [{key: float(value) for key, value in line.items() if value} for line in csv.DictReader(stream)]
 
 
@@ -88,7 +88,7 @@ def scored_again(run: Path, dev: Path) -> dict[str, float]:
     return letter_metrics(score_letters(model, asked, pad_token_id=tokenizer.pad_token_id, batch_size=5, progress="again"))
 
 
-def trained_here(monkeypatch, *overrides: str, resume: bool = False) -> Recipe:
+def trained_here(monkeypatch, *overrides: str, resume: str | None = None) -> Recipe:
     """The launcher's own `main` in this process, which saves the seconds of a start."""
     monkeypatch.chdir(ROOT)
     recipe = load_recipe(QUICKSTART, list(overrides))
@@ -150,7 +150,7 @@ def test_a_resumed_training_keeps_its_first_figures(watched, small, dev, tmp_pat
     record = json.loads((work / "run.json").read_text(encoding="utf-8"))
     (work / "run.json").write_text(json.dumps(record | {"status": "unfinished"}), encoding="utf-8")
     try:
-        trained_here(monkeypatch, *for_watched(small, dev, watched), resume=True)
+        trained_here(monkeypatch, *for_watched(small, dev, watched), resume="latest")
         assert len(letters_of(watched)) == 4, "the model before the training is not scored a second time"
         for ours, theirs in zip(letters_of(watched), letters_of(kept), strict=True):
             assert ours == pytest.approx(theirs, abs=1e-4)

@@ -88,9 +88,8 @@ class DevLetters(TrainerCallback):
     """Scores the dev questions' letters whenever the trainer evaluates, and before the first step.
 
     The figures of `letter_metrics` and `eval_letter_alarm`, how many alarms were raised, are put into the metrics of the
-    evaluation, so that `metric_for_best_model` and `EarlyStoppingCallback` can use them, and into the log: trackers,
-    `trainer_state.json` and `metrics.csv` get an entry of their own behind that of the evaluation, with the same step. The
-    entry of step 0 is the model before the training: the base model, as adapters begin. It never counts as the best.
+    evaluation, so that `metric_for_best_model` and `EarlyStoppingCallback` can use them, and into the log: trackers and
+    `trainer_state.json` get an entry of their own behind that of the evaluation, with the same step. The entry of step 0 is the model before the training: the base model, as adapters begin. It never counts as the best.
 
     The model is asked with the adapter on and as the trainer runs it (mixed precision included), in `eval` mode, in
     which nothing is drawn from a random generator: the training is the same with and without this. Of several processes each
