@@ -283,4 +283,5 @@ def _write(text: str) -> None:
 def note(text: str) -> None:
     """A sentence that is not the model's."""
     sys.stdout.flush()
-    print(f"[{text}]" if "\n" not in text else text, file=sys.stderr, flush=True)
+    sys.stderr.write(f"{text}\n" if "\n" in text else f"[{text}]\n")
+    sys.stderr.flush()

@@ -114,7 +114,7 @@ class Records(TrainerCallback, ExportableState):
         best = best_metric(state.log_history, args.metric_for_best_model, greater_is_better=args.greater_is_better)
         summary = {
             "steps": state.global_step,
-            "kept_step": state.best_global_step if args.load_best_model_at_end else state.global_step,
+            "kept_step": _kept_step(state, args),
             "epochs": state.epoch,
             "resumed_from_step": self.resumed_from,
             "rows": self.rows,
@@ -181,6 +181,12 @@ def best_metric(log_history: History, named: str | None, *, greater_is_better: b
             value, step = (max if greater else min)(values, key=lambda found: found[0])
             return {"best_metric_name": name, "best_metric": value, "best_metric_step": step}
     return dict.fromkeys(("best_metric_name", "best_metric", "best_metric_step"))
+
+
+def _kept_step(state: "TrainerState", args: "TrainingArguments") -> int:
+    """Whose weights are the run's: the best checkpoint's; where no checkpoint was saved at the best step, the last one's."""
+    best = state.best_model_checkpoint if args.load_best_model_at_end else None
+    return int(best.rpartition("-")[2]) if best else state.global_step
 
 
 def _losses(log_history: History) -> dict[str, float | None]:
