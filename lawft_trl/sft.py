@@ -2,7 +2,7 @@
 
     accelerate launch lawft_trl/sft.py recipes/direct_norag.yaml training.learning_rate=1e-4
 
-Options: --rehearse (the same recipe and data on the bundled tiny model, on the CPU), --resume, --force.
+Options: --rehearse (the same recipe and data on the bundled tiny model, on the CPU), --resume [CHECKPOINT], --force.
 """
 
 import argparse

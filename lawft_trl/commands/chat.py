@@ -10,7 +10,7 @@ def add(verbs: Any) -> None:
     chat = verbs.add_parser("chat", help="talk with a finished run's model in the terminal (docs/chat.md)")
     chat.add_argument("folder", type=Path, metavar="RUN", help="the folder of a finished run")
     chat.add_argument("--temperature", type=float, default=0.0, help="0, the default, takes the most probable token, as lawft eval does")
-    chat.add_argument("--max-new-tokens", type=int, default=512, metavar="N", help="the greatest length of an answer (default 512)")
+    chat.add_argument("--max-new-tokens", type=int, metavar="N", help="the greatest length of an answer (default 512, or half the model's context)")
     chat.add_argument("--system", metavar="TEXT", help="the system message instead of the recipe's (pattern.system); '' for none")
     chat.set_defaults(run=_run)
 

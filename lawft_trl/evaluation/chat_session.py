@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 Write = Callable[[str], Any]
 
+_MAX_NEW_TOKENS = 512
 _COMMANDS = {
     "/base": "what the untuned model answers to the last turn, beside the tuned one's answer",
     "/reset": "forget the conversation",
@@ -162,26 +163,28 @@ def context_length(model: "PreTrainedModel") -> int | None:
     return getattr(model.config.get_text_config(), "max_position_embeddings", None)
 
 
-def open_session(run: FinishedRun, *, system: str | None, temperature: float, max_new_tokens: int) -> ChatSession:
+def open_session(run: FinishedRun, *, system: str | None, temperature: float, max_new_tokens: int | None) -> ChatSession:
     """Loads a finished run's model, after what can be refused without it.
 
     Args:
         run: the run.
         system: the system message; `None` for that of the run's recipe, `""` for none.
         temperature: 0 or more.
-        max_new_tokens: the greatest length of an answer.
+        max_new_tokens: the greatest length of an answer; `None` for 512, or half the model's context where that is less.
 
     Raises:
         InputError: when the model's chat template knows no system message and there is one, or its context has no room.
     """
-    if temperature < 0 or max_new_tokens < 1:
-        raise InputError("lawft chat: --temperature is 0 or more, --max-new-tokens 1 or more")
+    if temperature < 0 or (max_new_tokens is not None and max_new_tokens < 1):
+        raise InputError(f"lawft chat: --temperature is 0 or more, --max-new-tokens 1 or more; here they are {temperature:g} and {max_new_tokens}")
     tokenizer = load_tokenizer(str(run.path))
     system = (run.recipe.pattern.system if system is None else system) or None
     if system:
         _require_system_role(run, tokenizer)
     model = load_tuned(run)
     room = context_length(model)
+    if max_new_tokens is None:
+        max_new_tokens = _MAX_NEW_TOKENS if room is None else min(_MAX_NEW_TOKENS, room // 2)
     if room is not None and max_new_tokens >= room:
         raise InputError(f"{run.path}: the model's context holds {room} tokens; --max-new-tokens {max_new_tokens} leaves no room for a question")
     return ChatSession(run, model, tokenizer, system, temperature, max_new_tokens)
