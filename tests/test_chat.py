@@ -2,6 +2,7 @@
 
 import os
 import pty
+import select
 import shutil
 import subprocess
 import sys
@@ -60,15 +61,15 @@ def by_hand(session: ChatSession, messages: list[dict[str, str]], *, tuned: bool
 
 
 def test_through_a_pipe_each_line_is_a_turn(loud, session):
-    lines = "酒税法の期間はどれか。\n\n/base\nでは、その次は。\n/nonsense\n/reset\n/base\nでは、その次は。\n/quit\nもう聞かない。\n"
-    done = subprocess.run([*COMMAND, str(loud), "--max-new-tokens", "8"], input=lines, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    first = {"role": "user", "content": "酒税法の期間はどれか。"}
+    turns = [first["content"], "", "/base", first["content"], "/nonsense", "/reset", "/base", first["content"], "/quit", "もう聞かない。"]
+    command = [*COMMAND, str(loud), "--max-new-tokens", "8"]
+    done = subprocess.run(command, input="\n".join(turns), cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    first, second = {"role": "user", "content": "酒税法の期間はどれか。"}, {"role": "user", "content": "では、その次は。"}
     reply, base = by_hand(session, [first], tuned=True), by_hand(session, [first], tuned=False)
-    after = by_hand(session, [first, {"role": "assistant", "content": reply}, second], tuned=True)
-    alone = by_hand(session, [second], tuned=True)
-    assert reply != base and after != alone
-    assert done.stdout == f"{reply}\nbase: {base}\ntuned: {reply}\n{after}\n{alone}\n"
+    again = by_hand(session, [first, {"role": "assistant", "content": reply}, first], tuned=True)
+    assert reply not in (base, again)
+    assert done.stdout == f"{reply}\nbase: {base}\ntuned: {reply}\n{again}\n{reply}\n"
     assert "no legal advice" in done.stderr and "/nonsense: no such command" in done.stderr and "nothing was asked yet" in done.stderr
 
 
@@ -78,16 +79,17 @@ def test_on_a_terminal_the_answers_stand_side_by_side(loud):
     command = [*COMMAND, str(loud), "--max-new-tokens", "8", "--temperature", "0.7"]
     process = subprocess.Popen(command, cwd=ROOT, env=environment, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True)
     os.close(theirs)
-    os.write(ours, "これは何か。\n/base\n".encode() + b"\x04")  # Ctrl-D
+    os.write(ours, "これは何か。\n/base\n/quit\n".encode())
     shown, deadline = b"", time.monotonic() + 240
     while time.monotonic() < deadline:
+        if not select.select([ours], [], [], 1)[0]:
+            continue
         try:
-            piece = os.read(ours, 65536)
-        except OSError:  # Linux: the other side is closed
+            shown += os.read(ours, 65536)
+        except OSError:  # the other side is closed
             break
-        shown += piece
-        if not piece:
-            break
+    if time.monotonic() > deadline:
+        process.kill()
     os.close(ours)
     assert process.wait(60) == 0, shown.decode(errors="replace")
     (heading,) = (line for line in shown.decode(errors="replace").splitlines() if "base" in line and "tuned" in line and "tuned from" not in line)
