@@ -56,7 +56,7 @@ class ChatSession:
 
         Args:
             text: the user's turn.
-            write: is given the answer piece by piece.
+            write: is given the answer piece by piece, and a line's end.
             note: is given sentences about it.
 
         Returns:
@@ -71,6 +71,7 @@ class ChatSession:
         if left_out:
             note(f"the oldest {left_out} turns no longer fit the model's context and are forgotten")
         reply, how = self._generate(self.model, input_ids, write)
+        write("\n")
         if how == "stopped" and not reply:
             self.history.pop()
         else:
@@ -153,9 +154,9 @@ class _Streamer:
         return self.tokenizer.decode(self.tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
 
     def _show(self, text: str) -> None:
-        if len(text) > len(self.shown):
-            self.write(text[len(self.shown) :])
-            self.shown = text
+        new, self.shown = text[len(self.shown) :], text  # first: Ctrl-C may come while it is written
+        if new:
+            self.write(new)
 
 
 def context_length(model: "PreTrainedModel") -> int | None:
@@ -225,9 +226,7 @@ def converse(session: ChatSession) -> None:
             if text.startswith("/"):
                 _obey(session, text, interactive)
             elif text:
-                how = session.answer(text, _write, note)
-                _write("\n")
-                if how == "stopped" and not interactive:
+                if session.answer(text, _write, note) == "stopped" and not interactive:
                     raise KeyboardInterrupt
         except InputError as error:
             note(str(error))
