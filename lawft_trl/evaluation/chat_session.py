@@ -225,9 +225,8 @@ def converse(session: ChatSession) -> None:
         try:
             if text.startswith("/"):
                 _obey(session, text, interactive)
-            elif text:
-                if session.answer(text, _write, note) == "stopped" and not interactive:
-                    raise KeyboardInterrupt
+            elif text and session.answer(text, _write, note) == "stopped" and not interactive:
+                raise KeyboardInterrupt
         except InputError as error:
             note(str(error))
 
