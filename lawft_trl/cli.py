@@ -6,6 +6,7 @@ import sys
 
 from lawft_trl import __version__
 from lawft_trl.commands import (
+    chat,
     check,
     compare,
     cv,
@@ -54,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"lawft-trl {__version__}")
     verbs = parser.add_subparsers(required=True, metavar="VERB")
-    for verb in (data, statutes, recipe, check, plan, eval, cv, sweep, ladder, compare, rescore, log, export, harness, style):
+    for verb in (data, statutes, recipe, check, plan, eval, chat, cv, sweep, ladder, compare, rescore, log, export, harness, style):
         verb.add(verbs)
     return parser
 

@@ -237,7 +237,7 @@ def _training_figures(record: Mapping[str, Any]) -> list[str]:
         f"- 損失: 最初 {_number(record.get('first_loss'), '.4f')}、最後 {_number(record.get('last_loss'), '.4f')}",
     ]
     resumed = record.get("resumed_from_step")
-    return [*lines, f"- ステップ {resumed} から再開。時間と速度は再開後のもの"] if resumed else lines
+    return [*lines, f"- ステップ {resumed} から再開。時間は中断で失われた分を含まない"] if resumed else lines
 
 
 def _describe_results(evaluated: Sequence[tuple[str, Mapping[str, Any] | InputError]]) -> list[str]:

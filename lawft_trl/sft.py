@@ -2,7 +2,7 @@
 
     accelerate launch lawft_trl/sft.py recipes/direct_norag.yaml training.learning_rate=1e-4
 
-Options: --rehearse (the same recipe and data on the bundled tiny model, on the CPU), --resume, --force.
+Options: --rehearse (the same recipe and data on the bundled tiny model, on the CPU), --resume [CHECKPOINT], --force.
 """
 
 import argparse
@@ -32,23 +32,23 @@ from lawft_trl.training.preflight import (
     require_scorable,
     sft_config,
 )
-from lawft_trl.training.stop_signals import end_with_launcher, hearing_signals
+from lawft_trl.training.stop_signals import end_with_launcher, hearing_signals, join_resume
 
 
-def main(recipe: Recipe, *, resume: bool = False, force: bool = False, rehearsal: bool = False) -> None:
+def main(recipe: Recipe, *, resume: str | None = None, force: bool = False, rehearsal: bool = False) -> None:
     """Trains the recipe's adapter, or all weights where it has no section `lora`; the run's folder appears under its name when it is finished.
 
     Args:
         recipe: a checked recipe.
-        resume: go on with an interrupted run of the same recipe and data.
-        force: replace a finished run once the new one is finished.
+        resume: go on with an interrupted run of the same recipe and data, from the checkpoint of this name or `"latest"`.
+        force: replace a finished run once the new one is finished; with `resume`, drop the checkpoints behind the named one.
         rehearsal: the recipe was changed to the tiny model; the run's reports say so.
 
     Raises:
         InputError: when data, prompt, machine or folder do not allow the run; nothing has been written then.
     """
     target = Path(recipe.values["training"]["output_dir"])
-    run_dir.refuse_taken(target, resume=resume, force=force)
+    run_dir.refuse_taken(target, resume=resume is not None, force=force)
 
     # Data: read, refuse what teaches nothing or something false, and leakage
     rows = read_roles(recipe)
@@ -64,9 +64,10 @@ def main(recipe: Recipe, *, resume: bool = False, force: bool = False, rehearsal
     from lawft_trl.data.chat import end_of_turn, prompt_fingerprint
     from lawft_trl.training.adapters import adapter_config, describe_trained, initial_adapter, save_tuned
     from lawft_trl.training.batches import prepare_batches
+    from lawft_trl.training.checkpoints import refuse_unusable
     from lawft_trl.training.dev_letters import ask_dev_questions
     from lawft_trl.training.launch_checks import describe_placement, refuse_impossible, visible_gpus
-    from lawft_trl.training.records import write_training_records
+    from lawft_trl.training.records import keep_records
     from lawft_trl.training.style_monitor import watch_dev_rows
     from lawft_trl.training.supervision import prove_trainer
     from lawft_trl.training.survival import prepare, survive
@@ -90,6 +91,7 @@ def main(recipe: Recipe, *, resume: bool = False, force: bool = False, rehearsal
     identity = run_dir.identity(recipe, data_files(recipe), fingerprint, state.num_processes)
     if resume:
         run_dir.require_same(target, identity)
+        refuse_unusable(work, resume, force=force)
     report_to = set_up_monitor(recipe, work)
 
     # Trainer: TRL loads, quantizes and wraps the model
@@ -109,6 +111,7 @@ def main(recipe: Recipe, *, resume: bool = False, force: bool = False, rehearsal
     watch_dev_rows(trainer, recipe, asked_dev, encoded_dev)
     initial = initial_adapter(trainer, recipe)
     prepare(trainer, recipe, encoded)
+    records = keep_records(trainer, rows=len(encoded))
 
     # Train, save, give the run its name; rank 0 alone writes
     record = {
@@ -124,14 +127,11 @@ def main(recipe: Recipe, *, resume: bool = False, force: bool = False, rehearsal
     if state.is_main_process and not resume:
         run_dir.begin(target, recipe, record)
     state.print(describe_placement(recipe, os.environ), describe_trained(trainer, recipe), *([shared] if recipe.data.shared_prefix is not False else []), sep="\n")
-    started = time.monotonic()
     with survive(trainer, recipe, resume=resume) as checkpoint:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-        seconds = time.monotonic() - started
         save_tuned(trainer, work, initial)
         if state.is_main_process:
-            results = write_training_records(work, trainer, rows=len(encoded), seconds=seconds, resumed_from=checkpoint)
-            finish_run(recipe, work, target, results, rehearsal=rehearsal)
+            finish_run(recipe, work, target, records.finish(), rehearsal=rehearsal)
     state.wait_for_everyone()
 
 
@@ -162,9 +162,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("recipe", type=Path, help="a YAML file, e.g. recipes/direct_norag.yaml")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="win over the recipe")
     parser.add_argument("--rehearse", action="store_true", help="run it on the bundled tiny model, on the CPU, for 10 steps")
-    parser.add_argument("--resume", action="store_true", help="go on with an interrupted run")
-    parser.add_argument("--force", action="store_true", help="replace a finished run")
-    return parser.parse_intermixed_args()
+    parser.add_argument("--resume", nargs="?", metavar="CHECKPOINT", help="go on with an interrupted run, from its latest checkpoint or the one named")
+    parser.add_argument("--force", action="store_true", help="replace a finished run; with --resume CHECKPOINT, drop later ones")
+    return parser.parse_intermixed_args(join_resume(sys.argv[1:]))
 
 
 def run_from_command_line() -> int:

@@ -116,7 +116,7 @@ def few_rows(sample_data, tmp_path_factory) -> list[str]:
 
 
 def losses(run: Path) -> list[float]:
-    history = (run / "metrics.csv").read_text(encoding="utf-8").splitlines()
+    history = (run / "training_metrics.csv").read_text(encoding="utf-8").splitlines()
     column = history[0].split(",").index("loss")
     return [float(line.split(",")[column]) for line in history[1:] if line.split(",")[column]]
 

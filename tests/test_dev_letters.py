@@ -68,13 +68,13 @@ def for_watched(small: list[str], dev: Path, run: Path) -> list[str]:
 
 
 def log_of(run: Path) -> list[dict[str, float]]:
-    """`metrics.csv`, without the empty cells."""
-    with (run / "metrics.csv").open(encoding="utf-8", newline="") as stream:
+    """`training_metrics.csv`, without the empty cells."""
+    with (run / "training_metrics.csv").open(encoding="utf-8", newline="") as stream:
         return [{key: float(value) for key, value in line.items() if value} for line in csv.DictReader(stream)]
 
 
 def letters_of(run: Path) -> list[dict[str, float]]:
-    return [entry for entry in log_of(run) if set(entry) >= KEYS]
+    return [{key: entry[key] for key in ("step", *KEYS)} for entry in log_of(run) if set(entry) >= KEYS]
 
 
 def scored_again(run: Path, dev: Path) -> dict[str, float]:
@@ -88,7 +88,7 @@ def scored_again(run: Path, dev: Path) -> dict[str, float]:
     return letter_metrics(score_letters(model, asked, pad_token_id=tokenizer.pad_token_id, batch_size=5, progress="again"))
 
 
-def trained_here(monkeypatch, *overrides: str, resume: bool = False) -> Recipe:
+def trained_here(monkeypatch, *overrides: str, resume: str | None = None) -> Recipe:
     """The launcher's own `main` in this process, which saves the seconds of a start."""
     monkeypatch.chdir(ROOT)
     recipe = load_recipe(QUICKSTART, list(overrides))
@@ -97,19 +97,19 @@ def trained_here(monkeypatch, *overrides: str, resume: bool = False) -> Recipe:
 
 
 def test_every_evaluation_is_followed_by_its_letters(watched):
-    log = log_of(watched)
-    assert [entry["step"] for entry in log if set(entry) >= KEYS] == [0, 2, 4, 6], "the first is the model before the training"
-    assert [entry["step"] for entry in log] == sorted(entry["step"] for entry in log)
+    lines = log_of(watched)
+    assert [line["step"] for line in lines] == list(range(7)), "one line for each step, whatever was logged at it"
+    assert [line["step"] for line in lines if set(line) >= KEYS] == [0, 2, 4, 6], "the first is the model before the training"
+    assert all(set(line) >= KEYS | {"loss", "eval_loss"} for line in lines[2::2])
+    assert all("entropy" in line for line in lines[1:])
+    log = json.loads((watched / "checkpoint-6" / "trainer_state.json").read_text(encoding="utf-8"))["log_history"]
     for before, entry in itertools.pairwise(log):
         if set(entry) >= KEYS:
             assert set(entry) == KEYS | {"step", "epoch"}, "TRL's running means stay out of this entry"
             assert "eval_loss" in before and before["step"] == entry["step"]
             assert sum(entry[f"eval_letter_share_{letter}"] for letter in LETTERS) == pytest.approx(1)
             assert 0 <= entry["eval_letter_entropy"] <= 2
-    assert len([entry for entry in log if "loss" in entry]) == 6 and all("entropy" in entry for entry in log if "loss" in entry)
-    state = json.loads((watched / "checkpoint-6" / "trainer_state.json").read_text(encoding="utf-8"))
-    saved = [entry for entry in state["log_history"] if set(entry) >= KEYS]
-    assert [{key: entry[key] for key in KEYS} for entry in saved] == [{key: entry[key] for key in KEYS} for entry in letters_of(watched)]
+    assert [{key: entry[key] for key in ("step", *KEYS)} for entry in log if set(entry) >= KEYS] == letters_of(watched)
 
 
 def test_the_best_checkpoint_is_the_one_with_most_right_letters(watched):
@@ -150,7 +150,7 @@ def test_a_resumed_training_keeps_its_first_figures(watched, small, dev, tmp_pat
     record = json.loads((work / "run.json").read_text(encoding="utf-8"))
     (work / "run.json").write_text(json.dumps(record | {"status": "unfinished"}), encoding="utf-8")
     try:
-        trained_here(monkeypatch, *for_watched(small, dev, watched), resume=True)
+        trained_here(monkeypatch, *for_watched(small, dev, watched), resume="latest")
         assert len(letters_of(watched)) == 4, "the model before the training is not scored a second time"
         for ours, theirs in zip(letters_of(watched), letters_of(kept), strict=True):
             assert ours == pytest.approx(theirs, abs=1e-4)

@@ -32,7 +32,7 @@ def test_the_finished_run_is_pushed_and_nothing_else(pushed):
     assert pushed.said.index("will be pushed") < pushed.said.index("step 1/3"), "before the training"
     assert [(made["name"], made["visibility"]) for made in hub.created] == [("mine", "private")], "once"
     assert set(hub.files) == {
-        "README.md", "adapter_config.json", "adapter_model.safetensors", "chat_template.jinja", "metrics.csv", "recipe.yaml", "run.json",
+        "README.md", "adapter_config.json", "adapter_model.safetensors", "chat_template.jinja", "training_metrics.csv", "recipe.yaml", "run.json",
         "tokenizer.json", "tokenizer_config.json", "training_progress.png", "training_summary.json",
     }  # fmt: skip
     assert all((run / name).read_bytes() == content for name, content in hub.files.items())

@@ -20,7 +20,7 @@ RUN_FILES = {
     "adapter_model.safetensors",
     "chat_template.jinja",
     "experiment.md",
-    "metrics.csv",
+    "training_metrics.csv",
     "recipe.yaml",
     "run.json",
     "tokenizer.json",
@@ -32,7 +32,7 @@ RUN_FILES = {
 
 
 def losses(run: Path) -> list[float]:
-    with (run / "metrics.csv").open(encoding="utf-8", newline="") as stream:
+    with (run / "training_metrics.csv").open(encoding="utf-8", newline="") as stream:
         return [float(line["loss"]) for line in csv.DictReader(stream) if line["loss"]]
 
 

@@ -66,6 +66,7 @@ def test_one_wandb_run_over_an_interruption(interrupted):
     assert (second.name, second.group, second.tags) == ("mine", "mine", ["x"])
     steps = [line["train/global_step"] for line in second.history if "train/loss" in line]
     assert steps == list(range(9, 25)), "from the checkpoint on"
+    assert all(line["train/memory_rss_gib"] > 0 for line in second.history if "train/loss" in line)
     assert {line["train/global_step"] for line in first.history} <= set(range(1, 24))
     folders = sorted(interrupted.run.glob("wandb/offline-run-*"))
     assert f"wandb sync {folders[0]} {folders[1]}\n" in interrupted.said, "offline is said once, with the folders' last names"
@@ -97,7 +98,8 @@ def test_tensorboard_has_every_step(interrupted):
     event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator", reason="tensorboard is not installed: NOT tested")
     events = event_accumulator.EventAccumulator(str(interrupted.run / "tensorboard"))
     events.Reload()
-    assert sorted({event.step for event in events.Scalars("train/loss")}) == list(range(1, 25))
+    for name in ("train/loss", "train/memory_rss_gib"):
+        assert sorted({event.step for event in events.Scalars(name)}) == list(range(1, 25))
 
 
 def test_a_log_file_has_a_plain_line_for_each_step(interrupted):

@@ -163,7 +163,7 @@ def test_dev_rows_are_evaluated_as_before(models, tiny_tokenizer, encoded, tmp_p
 
 
 def losses(run: Path) -> list[float]:
-    with (run / "metrics.csv").open(encoding="utf-8", newline="") as stream:
+    with (run / "training_metrics.csv").open(encoding="utf-8", newline="") as stream:
         return [float(line["loss"]) for line in csv.DictReader(stream) if line["loss"]]
 
 

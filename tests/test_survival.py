@@ -45,7 +45,7 @@ EVALUATED = [
     "evaluation.early_stopping_patience=3",
 ]
 BY_EPOCH = ["training.save_strategy=epoch", "training.eval_strategy=epoch", "data.shared_prefix=true", "training.per_device_train_batch_size=4", "training.gradient_accumulation_steps=1"]
-TIMES = {"train_runtime", "train_samples_per_second", "train_steps_per_second", "eval_runtime", "eval_samples_per_second", "eval_steps_per_second"}
+TIMES = {"memory_rss_gib", "train_runtime", "train_samples_per_second", "train_steps_per_second", "eval_runtime", "eval_samples_per_second", "eval_steps_per_second"}
 
 # Injects a fault into the launcher's own process: a callback that runs when a step begins.
 FAULT = """
@@ -101,7 +101,7 @@ def at_step(step: int, act: str) -> str:
 
 
 def log_of(run: Path) -> list[dict[str, str]]:
-    with (run / "metrics.csv").open(encoding="utf-8", newline="") as stream:
+    with (run / "training_metrics.csv").open(encoding="utf-8", newline="") as stream:
         return [{key: value for key, value in line.items() if value and key not in TIMES} for line in csv.DictReader(stream)]
 
 

@@ -141,11 +141,11 @@ def write(
         InputError: for prompts that leave too little of the context window for an answer.
     """
     require_room(model, asked, generation.max_new_tokens)
-    ends = _end_tokens(model, tokenizer, template_kwargs)
+    ends = end_tokens(model, tokenizer, template_kwargs)
     work = [(index, sample) for index in range(len(asked)) for sample in range(generation.samples)]
     work.sort(key=lambda item: -len(asked[item[0]].input_ids))  # batches hold little padding; what needs most memory comes first
     written: dict[int, list[Written]] = defaultdict(list)
-    with tqdm(total=len(work), desc=progress, unit="answer", delay=_QUIET_SECONDS, disable=progress is None) as bar, _plain_defaults(model):
+    with tqdm(total=len(work), desc=progress, unit="answer", delay=_QUIET_SECONDS, disable=progress is None) as bar, plain_defaults(model):
         for start in range(0, len(work), batch_size):
             batch = work[start : start + batch_size]
             answers = _generate(model, [(asked[index], sample) for index, sample in batch], ends, generation)
@@ -176,7 +176,7 @@ def majority(letters: Sequence[str | None]) -> str | None:
     return ranked[0][0]
 
 
-def _end_tokens(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", template_kwargs: Mapping[str, Any]) -> list[int]:
+def end_tokens(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", template_kwargs: Mapping[str, Any]) -> list[int]:
     """Every token at which an answer ends."""
     of_model = model.generation_config.eos_token_id
     found = set(of_model if isinstance(of_model, list) else [of_model])
@@ -191,7 +191,7 @@ def opened_thought(tokenizer: "PreTrainedTokenizerBase", input_ids: Sequence[int
 
 
 @contextlib.contextmanager
-def _plain_defaults(model: "PreTrainedModel") -> Iterator[None]:
+def plain_defaults(model: "PreTrainedModel") -> Iterator[None]:
     """Sets the model's `generation_config` aside: `generate` takes from it whatever a call leaves open."""
     from transformers import GenerationConfig
 

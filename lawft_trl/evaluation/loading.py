@@ -21,12 +21,12 @@ def ask_base_and_tuned(run: FinishedRun, ask: Callable[["PreTrainedModel", str],
         run: the run.
         ask: is given the model, in `eval` mode, and `"base"` or `"tuned"`; it must not keep the model.
     """
-    if _is_adapter(run):
+    if is_adapter(run):
         model = load_tuned(run)
         with model.disable_adapter():
             base = ask(model, "base")
         return base, ask(model, "tuned")
-    base = _ask_and_free(_load_base(run).eval(), "base", ask)
+    base = _ask_and_free(load_base(run).eval(), "base", ask)
     return base, _ask_and_free(load_tuned(run), "tuned", ask)
 
 
@@ -44,14 +44,15 @@ def load_tuned(run: FinishedRun) -> "PreTrainedModel | PeftModel":
     """
     from peft import PeftModel
 
-    if not _is_adapter(run):
+    if not is_adapter(run):
         return _load_whole(run).eval()
-    tuned = PeftModel.from_pretrained(_load_base(run), str(run.path)).eval()
+    tuned = PeftModel.from_pretrained(load_base(run), str(run.path)).eval()
     _require_adapter(tuned, run.path)
     return tuned
 
 
-def _is_adapter(run: FinishedRun) -> bool:
+def is_adapter(run: FinishedRun) -> bool:
+    """Whether the run trained an adapter, and not all weights."""
     return "lora" in run.recipe.values
 
 
@@ -71,7 +72,7 @@ def _free() -> None:
         torch.cuda.empty_cache()
 
 
-def _load_base(run: FinishedRun) -> "PreTrainedModel":
+def load_base(run: FinishedRun) -> "PreTrainedModel":
     """The base as the run loaded it."""
     model_class, kwargs = _how_to_load(run)
     return model_class.from_pretrained(run.recipe.model.name_or_path, **kwargs)

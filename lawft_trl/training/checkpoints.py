@@ -12,6 +12,10 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+from lawft_trl.errors import InputError
+
+LATEST = "latest"  # what `--resume` without a name means
+
 _ONE_OF = {
     "the model's weights": ("adapter_model.safetensors", "model.safetensors", "model.safetensors.index.json", "pytorch_model_fsdp.bin", "global_step*"),
     "the optimizer's state": ("optimizer.pt", "optimizer.bin", "optimizer_*", "global_step*"),  # one device, FSDP, DeepSpeed
@@ -22,6 +26,62 @@ def last_checkpoint(work: Path) -> Path | None:
     """The newest checkpoint of an unfinished run that is whole; see `fault`."""
     processes = json.loads((work / "run.json").read_text(encoding="utf-8"))["identity"]["processes"]
     return next((path for path in _newest_first(work) if fault(path, processes) is None), None)
+
+
+def chosen_checkpoint(work: Path, name: str) -> Path | None:
+    """The checkpoint a run goes on from; `None` to begin anew.
+
+    Args:
+        work: the folder of an unfinished run.
+        name: `LATEST`, or one that `refuse_unusable` has found fit.
+    """
+    return last_checkpoint(work) if name == LATEST else work / Path(name).name
+
+
+def refuse_unusable(work: Path, name: str | None, *, force: bool) -> None:
+    """Refuses, before a model is loaded, to resume from a checkpoint that is not there, not whole, or not the last one.
+
+    Args:
+        work: the folder of an unfinished run.
+        name: of a checkpoint in it, or its path; `None` and `LATEST` ask for none.
+        force: later checkpoints may be removed; see `drop_later`.
+
+    Raises:
+        InputError: naming the checkpoints there are.
+    """
+    if name in (None, LATEST):
+        return
+    processes = json.loads((work / "run.json").read_text(encoding="utf-8"))["identity"]["processes"]
+    path, there = Path(name), _newest_first(work)
+    faults = {each.name: fault(each, processes) for each in there}
+    listed = [f"there is {each}" + (f", which is not whole ({found})" if found else "") for each, found in reversed(faults.items())]
+    listed = listed or ["there is none yet; --resume without a name, or with --force, begins anew"]
+    outside = len(path.parts) > 1 and path.resolve().parent != work.resolve()
+    if outside or path.name not in faults:
+        said = "is not in this run's folder" if outside else "there is no such checkpoint"
+        raise InputError(f"{work}: cannot resume from {name}: {said}", [*listed, "--resume without a name takes the latest"])
+    if faults[path.name]:
+        raise InputError(f"{work}: cannot resume from {path.name}: it was not written whole ({faults[path.name]})", listed)
+    later = [each.name for each in there if _step(each) > _step(path) and not faults[each.name]]
+    if later and not force:
+        raise InputError(
+            f"{work}: later checkpoints than {path.name} are there: {', '.join(reversed(later))}",
+            [f"--force removes them, and the run goes on from {path.name}", "--resume without a name takes the latest"],
+        )
+
+
+def drop_later(work: Path, checkpoint: Path, say: Callable[[str], None]) -> None:
+    """Removes the checkpoints behind the one a run goes on from: it will write them again, and `--resume` would take them.
+
+    Args:
+        work: the folder of an unfinished run.
+        checkpoint: the one it goes on from.
+        say: is given a sentence for each.
+    """
+    for path in _newest_first(work):
+        if _step(path) > _step(checkpoint):
+            say(f"{path}: removed, the run goes on from {checkpoint.name}")
+            shutil.rmtree(path)
 
 
 def drop_broken(work: Path, say: Callable[[str], None]) -> None:
@@ -69,8 +129,12 @@ def fault(checkpoint: Path, processes: int) -> str | None:
 
 
 def _newest_first(work: Path) -> list[Path]:
-    steps = {path: path.name.removeprefix("checkpoint-") for path in work.glob("checkpoint-*")}
-    return sorted((path for path, step in steps.items() if step.isdigit()), key=lambda path: int(steps[path]), reverse=True)
+    named = (path for path in work.glob("checkpoint-*") if path.name.removeprefix("checkpoint-").isdigit())
+    return sorted(named, key=_step, reverse=True)
+
+
+def _step(checkpoint: Path) -> int:
+    return int(checkpoint.name.removeprefix("checkpoint-"))
 
 
 def _json_fault(file: Path) -> str | None:

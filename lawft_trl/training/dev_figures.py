@@ -20,7 +20,7 @@ class DevFigures(TrainerCallback):
     """Measures, logs and tells; what, says `measure` of a subclass.
 
     The figures are put into the metrics of the evaluation, so that `metric_for_best_model` and `EarlyStoppingCallback` can
-    use them, and into the log: trackers, `trainer_state.json` and `metrics.csv` get an entry of their own behind that of the
+    use them, and into the log: trackers, `trainer_state.json` and `training_metrics.csv` get an entry of their own behind that of the
     evaluation, with the same step. The entry of step 0 is the model before the training: the base model, as adapters begin.
     It never counts as the best.
 

@@ -15,7 +15,7 @@ from accelerate.data_loader import BatchSamplerShard
 from transformers import TrainerCallback
 
 from lawft_trl.training.estimate import optimizer_bytes
-from lawft_trl.training.records import peak_memory_gib
+from lawft_trl.training.memory import peak_memory_gib
 from lawft_trl.training.step_batches import StepBatches, row_lengths
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from rich.console import Console
 from tqdm.auto import tqdm
 from transformers import TrainerCallback
 
-from lawft_trl.training.records import peak_memory_gib
+from lawft_trl.training.memory import peak_memory_gib
 
 if TYPE_CHECKING:
     from torch.utils.data import DataLoader

@@ -8,19 +8,23 @@ a launcher asks the kernel for SIGUSR1 when its launcher dies.
 import contextlib
 import ctypes
 import os
+import re
 import shlex
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
+from lawft_trl.training.checkpoints import LATEST
+
 _TOLD = "SIGUSR1"  # Slurm's `--signal=USR1`, and a launcher that died; there is none on Windows
 _SIGNALS = ("SIGINT", "SIGTERM", _TOLD)
 _SAME = 2.0  # seconds in which a second signal is the same wish, handed on
+_NO_CHECKPOINT = re.compile(r"-|[a-z_]+(\.\w+)+=|.*\.ya?ml$")
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
@@ -88,12 +92,29 @@ def end_with_launcher() -> None:
 
 
 def resume_command() -> str:
-    """What the user typed, `accelerate launch` included, and `--resume`."""
+    """What the user typed, `accelerate launch` included, and `--resume`: from the latest checkpoint."""
     launcher = _launcher()
-    words = [word for word in (launcher[1] if launcher else sys.orig_argv) if word not in ("--resume", "--force")]
+    words = join_resume(launcher[1] if launcher else sys.orig_argv)
+    words = [word for word in words if word != "--force" and not word.startswith("--resume=")]
     if Path(words[0]).name.startswith("python"):
         words = [Path(words[1]).name, *words[2:]] if Path(words[1]).name in ("accelerate", "torchrun") else ["python", *words[1:]]
     return shlex.join([*words, "--resume"])
+
+
+def join_resume(words: Sequence[str]) -> list[str]:
+    """A command line in which `--resume` and the checkpoint it may be followed by are one word.
+
+    What follows is a checkpoint unless it is an option, an override (`section.key=value`) or a recipe, which argparse alone
+    could not tell apart.
+    """
+    joined: list[str] = []
+    for word in words:
+        if joined and joined[-1] == "--resume":
+            joined[-1] = f"--resume={LATEST if _NO_CHECKPOINT.match(word) else word}"
+            if not _NO_CHECKPOINT.match(word):
+                continue
+        joined.append(word)
+    return [*joined[:-1], f"--resume={LATEST}"] if joined[-1:] == ["--resume"] else joined
 
 
 def _launcher() -> tuple[int, list[str]] | None:

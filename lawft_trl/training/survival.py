@@ -23,7 +23,7 @@ from transformers.trainer_callback import DefaultFlowCallback, ExportableState
 
 from lawft_trl.errors import InputError
 from lawft_trl.recipe import Recipe
-from lawft_trl.training.checkpoints import drop_broken, last_checkpoint
+from lawft_trl.training.checkpoints import chosen_checkpoint, drop_broken, drop_later, last_checkpoint
 from lawft_trl.training.disk_space import is_out_of_space, refuse_small_disk
 from lawft_trl.training.divergence import Batch, are_weights_finite, diverged, diverged_loss
 from lawft_trl.training.plan import answering_out_of_memory
@@ -65,13 +65,13 @@ def prepare(trainer: "SFTTrainer", recipe: Recipe, encoded: Sequence[EncodedRow]
 
 
 @contextlib.contextmanager
-def survive(trainer: "SFTTrainer", recipe: Recipe, *, resume: bool) -> Iterator[Path | None]:
+def survive(trainer: "SFTTrainer", recipe: Recipe, *, resume: str | None) -> Iterator[Path | None]:
     """The block in which a prepared trainer trains and its adapter is saved.
 
     Args:
         trainer: see `prepare`.
         recipe: the resolved recipe.
-        resume: go on from the last whole checkpoint; those that are not whole are removed.
+        resume: go on from this checkpoint, `LATEST` for the last whole one; those behind it, and those not whole, are removed.
 
     Yields:
         The checkpoint to go on from; `None` to begin anew.
@@ -82,10 +82,12 @@ def survive(trainer: "SFTTrainer", recipe: Recipe, *, resume: bool) -> Iterator[
     """
     callback = next(each for each in trainer.callback_handler.callbacks if isinstance(each, Survival))
     work, state = Path(trainer.args.output_dir), trainer.accelerator
-    checkpoint = last_checkpoint(work) if resume else None
+    checkpoint = chosen_checkpoint(work, resume) if resume else None
     state.wait_for_everyone()
     if resume and state.is_main_process:
         drop_broken(work, state.print)
+        if checkpoint:
+            drop_later(work, checkpoint, state.print)
         state.print(f"Resuming from {checkpoint}" if checkpoint else f"{work}: no checkpoint to go on from; the training begins anew")
     if checkpoint and _is_complete(checkpoint):
         _train_no_more(trainer)
