@@ -66,7 +66,7 @@ def test_marked_are_the_tokens_that_hold_a_byte_of_a_span(output, patterns):
 def test_weights_have_their_ratio_and_the_mean_one(marks, weight):
     weights = row_weights(marks, weight)
     assert sum(weights) == pytest.approx(len(marks), rel=1e-12)
-    ratio = {mark: value for mark, value in zip(marks, weights, strict=True)}
+    ratio = dict(zip(marks, weights, strict=True))
     if len(ratio) == 2:
         assert ratio[True] / ratio[False] == pytest.approx(weight)
     assert len(set(weights)) == len(ratio)
