@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lawft_trl.errors import InputError
 from lawft_trl.library_fields import Field
 from lawft_trl.recipe_adapters import adapter_faults
 from lawft_trl.recipe_emphasis import emphasis_faults
 from lawft_trl.recipe_names import FOREIGN_KEYS, STALE_KEYS
 from lawft_trl.recipe_sections import SECTIONS, section_fields
+from lawft_trl.recipe_style import style_patterns
 
 _TEXT_LISTS = ("data.train", "monitor.tags")
 _POSITIVE = (
@@ -18,6 +20,7 @@ _POSITIVE = (
     "evaluation.max_new_tokens",
     "evaluation.samples",
     "evaluation.early_stopping_patience",
+    "monitor.eval_samples",
     "training.per_device_train_batch_size",
     "training.per_device_eval_batch_size",
     "training.gradient_accumulation_steps",
@@ -38,12 +41,14 @@ _OWNED = {
 REPORTERS = ("wandb", "tensorboard", "trackio")
 
 
-# What an evaluation during training yields besides `eval_loss`: TRL's figures, and those of training/dev_letters.py.
+# What an evaluation during training yields besides `eval_loss`: TRL's figures, and those of training/dev_letters.py and
+# training/style_monitor.py.
 _LOSS_METRICS = ("loss", "mean_token_accuracy", "entropy", "aux_loss")
 _LETTER_METRICS = tuple(
     f"letter_{name}"
     for name in ("accuracy", "single_order_accuracy", "gold_logprob", "mass", "entropy")  # those of which more is better
 )
+_STYLE_METRICS = ("socratic_style", "teacher_forced_style")
 
 
 def is_section(section: str, where: str, problems: list[str]) -> bool:
@@ -172,7 +177,7 @@ def contradictions(values: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, s
         faults.append(("evaluation.temperature", "expected above 0; greedy answers are samples: 1"))
     if training.get("eval_strategy", "no") != "no" and not data.get("dev"):
         faults.append(("training.eval_strategy", "needs rows to evaluate on: set data.dev, or eval_strategy: no"))
-    faults += _choice_faults(values) + _monitor_faults(values)
+    faults += _choice_faults(values) + _style_faults(values) + _monitor_faults(values)
     faults += [(f"training.{key}", f"not set here: {instead}") for key, instead in _OWNED.items() if key in training]
     for key in _POSITIVE:
         section, _, name = key.partition(".")
@@ -198,14 +203,18 @@ def _choice_faults(values: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, s
         text = "stops some evaluations after the best, and would keep the last state: set training.load_best_model_at_end: true"
         faults.append(("evaluation.early_stopping_patience", text))
     name = str(metric).removeprefix("eval_")
-    if metric is not None and name not in (*_LOSS_METRICS, *_LETTER_METRICS):
-        known = (*_LOSS_METRICS, *_LETTER_METRICS)
+    known = (*_LOSS_METRICS, *_LETTER_METRICS, *_STYLE_METRICS)
+    if metric is not None and name not in known:
         hint = _nearest(name, known) or f"; there are {', '.join(f'eval_{each}' for each in known)}"
         faults.append(("training.metric_for_best_model", f"no evaluation during training yields {metric}{hint}"))
-    if name in _LETTER_METRICS and values["pattern"]["answer"] == "cot":
-        faults.append(("training.metric_for_best_model", f"{metric} is of direct answers, and pattern.answer is cot: set eval_loss"))
+    answer = values["pattern"]["answer"]
+    if name in _LETTER_METRICS and answer in ("cot", "dialogue"):
+        instead = "eval_socratic_style or eval_loss" if answer == "dialogue" else "eval_loss"
+        faults.append(("training.metric_for_best_model", f"{metric} is of direct answers, and pattern.answer is {answer}: set {instead}"))
     elif name in _LETTER_METRICS and not evaluation["dev_letters"]:
         faults.append(("training.metric_for_best_model", f"{metric} needs evaluation.dev_letters: true"))
+    if name in _STYLE_METRICS and evaluation["style"] is None:
+        faults.append(("training.metric_for_best_model", f"{metric} needs evaluation.style: {{}} (the Socratic one, or patterns of your own)"))
     if not training.get("load_best_model_at_end"):
         return faults
     if evaluated == "no":
@@ -218,6 +227,25 @@ def _choice_faults(values: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, s
         if every[0] != every[1]:
             text = f"the best must have been saved: set training.save_steps: {every[0]}, as often as is evaluated (now {every[1]})"
             faults.append(("training.load_best_model_at_end", text))
+    return faults
+
+
+def _style_faults(values: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """Faults in the style that is looked for, and settings that have none to score."""
+    evaluation, dialogue = values["evaluation"], values["pattern"]["answer"] == "dialogue"
+    faults = []
+    if dialogue and evaluation["scorer"] is not None:
+        faults.append(("evaluation.scorer", f"{evaluation['scorer']} is of four-choice answers, and pattern.answer is dialogue: leave it out"))
+    if dialogue and evaluation["samples"] != 1:
+        faults.append(("evaluation.samples", "replies of dialogues are greedy: set 1, or leave it out"))
+    if not isinstance(evaluation["style"], dict):
+        return faults
+    if not dialogue:
+        faults.append(("evaluation.style", f"is of dialogues, and pattern.answer is {values['pattern']['answer']}: set pattern.answer: dialogue, or style: null"))
+    try:
+        style_patterns(evaluation["style"], "evaluation.style")
+    except InputError as error:
+        faults += [("evaluation.style", problem) for problem in error.problems]
     return faults
 
 

@@ -78,6 +78,8 @@ class MonitorSection:
     """The W&B project."""
     tags: list[str] = dataclasses.field(default_factory=list)
     """Tags of the W&B run."""
+    eval_samples: int = 100
+    """The most dev prompts that are answered at each evaluation to score the style of the replies (`evaluation.style`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,13 +96,18 @@ class EvaluationSection:
     seed: int = 0
     """Seed of the bootstrap, and of the sampling of several answers."""
     max_new_tokens: int | None = None
-    """The longest answer that is generated; null: 16 tokens for direct answers, 1024 for reasoned ones."""
+    """The longest answer that is generated; null: 16 tokens for direct answers, 1024 for reasoned ones, 64 for
+    dialogues."""
     samples: int = 1
     """Answers generated per prompt. 1: greedy; more: sampled, and the letter that most of them give counts."""
     temperature: float = 0.7
     """Of the sampling, where `samples` is above 1."""
     dev_letters: bool = True
     """Score the letters of the dev questions whenever the trainer evaluates (`training.eval_strategy`)."""
+    style: dict | None = None
+    """Of dialogues: score the style of replies to dev prompts whenever the trainer evaluates. `{}`: the Socratic style; its keys
+    (`endings`, `addresses`, `openings`, `topics` and the weights, docs/style.md) make it another. null: never; `lawft eval` then
+    scores the Socratic one."""
     early_stopping_patience: int | None = None
     """Stop after so many evaluations without a better `training.metric_for_best_model`; null: never."""
 

@@ -28,6 +28,7 @@ PARTS = {
     "lawft_trl.recipe_names": "recipe",
     "lawft_trl.recipe_rules": "recipe",
     "lawft_trl.recipe_sections": "recipe",
+    "lawft_trl.recipe_style": "recipe",
     "lawft_trl.recipe": "recipe",
     "lawft_trl.recipe_views": "recipe",
     "lawft_trl.run_dir": "run_dir",

@@ -8,17 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lawft_trl.errors import InputError
-from lawft_trl.evaluation.style import (
-    SOCRATIC,
-    StylePatterns,
-    describe_style,
-    score_reply,
-    score_sentence,
-    split_sentences,
-    style_patterns,
-)
+from lawft_trl.evaluation.style import describe_style, score_reply, score_sentence, split_sentences
 from lawft_trl.evaluation.style_agreement import agree, kendall_of_draws, spearman_of_draws
 from lawft_trl.evaluation.style_files import Rating, read_ratings, read_replies
+from lawft_trl.recipe_style import SOCRATIC, StylePatterns, style_patterns
 
 # A reply and the scores of its sentences, by hand: 0.6 ending, 0.25 address, 0.15 lead.
 BY_HAND = [
