@@ -19,14 +19,13 @@ from lawft_trl.recipe import Recipe, load_recipe
 from lawft_trl.training.hub import announce_push, push_finished
 from lawft_trl.training.monitor import finish_monitor, set_up_monitor, watch_training
 from lawft_trl.training.preflight import (
-    REHEARSAL,
     REHEARSED_QUESTIONS,
     data_files,
     encode_role,
-    keep_quantized_weights,
     read_roles,
     recipe_tokenizer,
     refuse_overlap,
+    rehearsal_changes,
     require_device,
     require_scorable,
     sft_config,
@@ -59,10 +58,11 @@ def main(recipe: Recipe, *, resume: bool = False, force: bool = False, rehearsal
 
     from lawft_trl import run_dir
     from lawft_trl.data.chat import end_of_turn, prompt_fingerprint
-    from lawft_trl.training.adapters import adapter_config, describe_trained, initial_adapter, save_tuned
+    from lawft_trl.training.adapters import adapter_config, describe_trained, initial_adapter, prepare_weights, save_tuned
     from lawft_trl.training.batches import prepare_batches
     from lawft_trl.training.dev_letters import ask_dev_questions, watch_dev_letters
     from lawft_trl.training.launch_checks import describe_placement, refuse_impossible, visible_gpus
+    from lawft_trl.training.punctuation_rows import model_to_train
     from lawft_trl.training.records import write_training_records
     from lawft_trl.training.supervision import prove_trainer
     from lawft_trl.training.survival import prepare, survive
@@ -89,17 +89,19 @@ def main(recipe: Recipe, *, resume: bool = False, force: bool = False, rehearsal
     report_to = set_up_monitor(recipe, work)
 
     # Trainer: TRL loads, quantizes and wraps the model
+    args = sft_config(recipe, work=work, turn_end=end_of_turn(tokenizer, kwargs), report_to=report_to, run_name=target.name)
+    quantization = BitsAndBytesConfig(**recipe.values["quantization"]) if "quantization" in recipe.values else None
     trainer = SFTTrainer(
-        model=recipe.model.name_or_path,
-        args=sft_config(recipe, work=work, turn_end=end_of_turn(tokenizer, kwargs), report_to=report_to, run_name=target.name),
+        model=model_to_train(recipe, args, quantization),
+        args=args,
         train_dataset=Dataset.from_list([item.columns for item in encoded]),
         eval_dataset=Dataset.from_list([item.columns for item in encoded_dev]) if encoded_dev else None,
         processing_class=tokenizer,
-        quantization_config=BitsAndBytesConfig(**recipe.values["quantization"]) if "quantization" in recipe.values else None,
+        quantization_config=quantization,
         peft_config=adapter_config(recipe),
     )
     prove_trainer(trainer, encoded)
-    keep_quantized_weights(trainer.model)
+    prepare_weights(trainer)
     shared = prepare_batches(trainer, encoded, recipe)
     watch_training(trainer, recipe, work)
     watch_dev_letters(trainer, recipe, asked_dev)
@@ -169,7 +171,7 @@ def run_from_command_line() -> int:
     arguments = parse_arguments()
     quiet_libraries()
     try:
-        final, force = REHEARSAL if arguments.rehearse else {}, arguments.force
+        final, force = rehearsal_changes(arguments.recipe, arguments.overrides) if arguments.rehearse else {}, arguments.force
         if arguments.rehearse and not any(override.startswith("training.output_dir=") for override in arguments.overrides):
             final, force = {**final, "training.output_dir": f"runs/rehearsal/{arguments.recipe.stem}"}, True
         recipe = load_recipe(arguments.recipe, arguments.overrides, final)
