@@ -58,14 +58,14 @@ def main(recipe: Recipe, *, resume: bool = False, force: bool = False, rehearsal
 
     from lawft_trl import run_dir
     from lawft_trl.data.chat import end_of_turn, prompt_fingerprint
-    from lawft_trl.training.adapters import adapter_config, describe_trained, initial_adapter, prepare_weights, save_tuned
+    from lawft_trl.training.adapters import adapter_config, describe_trained, initial_adapter, save_tuned
     from lawft_trl.training.batches import prepare_batches
     from lawft_trl.training.dev_letters import ask_dev_questions, watch_dev_letters
     from lawft_trl.training.launch_checks import describe_placement, refuse_impossible, visible_gpus
-    from lawft_trl.training.punctuation_rows import model_to_train
     from lawft_trl.training.records import write_training_records
     from lawft_trl.training.supervision import prove_trainer
     from lawft_trl.training.survival import prepare, survive
+    from lawft_trl.training.weights import model_to_train, prepare_weights
 
     training = recipe.values["training"]
     require_device(training)

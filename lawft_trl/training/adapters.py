@@ -10,8 +10,7 @@ from lawft_trl.recipe import Recipe
 from lawft_trl.recipe_adapters import changes_base
 from lawft_trl.training.activations import meta_model
 from lawft_trl.training.estimate import read_config
-from lawft_trl.training.preflight import keep_quantized_weights
-from lawft_trl.training.punctuation_rows import added_marks, show_bias, with_trained_rows
+from lawft_trl.training.punctuation_rows import added_marks, with_trained_rows
 
 if TYPE_CHECKING:
     from peft import LoraConfig
@@ -42,26 +41,6 @@ def adapter_config(recipe: Recipe) -> "LoraConfig | None":
     if added:
         config.trainable_token_indices = with_trained_rows({}, meta_model(model, None, "float32"), added)["trainable_token_indices"]
     return config
-
-
-def prepare_weights(trainer: "SFTTrainer") -> None:
-    """Makes the weights of a built trainer ready: what the libraries would do to them behind its back is kept from happening.
-
-    The adapter is in float32 where the training computes in float16: TRL makes the adapters of quantized models bfloat16, a type that PyTorch's loss scaling, which float16 needs, cannot unscale
-    on CUDA. In float32 they are what PEFT makes them, and autocast computes with them in float16.
-    For 4-bit weights on a CPU see `keep_quantized_weights`, for the rows of added marks `show_bias`.
-
-    Args:
-        trainer: built, not yet training.
-    """
-    import torch
-
-    keep_quantized_weights(trainer.model)
-    show_bias(trainer.model)
-    if trainer.args.fp16:
-        for weight in trainer.model.parameters():
-            if weight.requires_grad and weight.dtype == torch.bfloat16:
-                weight.data = weight.data.float()
 
 
 def describe_trained(trainer: "SFTTrainer", recipe: Recipe) -> str:

@@ -4,37 +4,17 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lawft_trl.data.punctuation import add_punctuation
-from lawft_trl.evaluation.added_rows import grow_embeddings, token_layers
+from lawft_trl.evaluation.added_rows import token_layers
 from lawft_trl.recipe import Recipe
 from lawft_trl.training.preflight import base_tokenizer
 
 if TYPE_CHECKING:
-    from transformers import BitsAndBytesConfig, PreTrainedModel
-    from trl import SFTConfig
+    from transformers import PreTrainedModel
 
 
 def added_marks(recipe: Recipe) -> dict[int, list[int]]:
     """What `add_punctuation` adds to the recipe's tokenizer; `{}` where the recipe does not ask for it."""
     return add_punctuation(base_tokenizer(recipe)) if recipe.data.add_punctuation else {}
-
-
-def model_to_train(recipe: Recipe, args: "SFTConfig", quantization: "BitsAndBytesConfig | None") -> "str | PreTrainedModel":
-    """What `SFTTrainer` is given as its model: a name, or where marks were added the model with rows for them.
-
-    Args:
-        recipe: the resolved recipe.
-        args: the trainer's; a model is loaded as the trainer would.
-        quantization: of the base.
-    """
-    added = added_marks(recipe)
-    if not added:
-        return recipe.model.name_or_path
-    from trl.trainer.utils import create_model_from_path
-
-    kwargs = {**args.model_init_kwargs, "trust_remote_code": recipe.model.trust_remote_code}
-    model = create_model_from_path(recipe.model.name_or_path, **kwargs, **({"quantization_config": quantization} if quantization else {}))
-    grow_embeddings(model, added)
-    return model
 
 
 def with_trained_rows(lora: Mapping[str, Any], model: "PreTrainedModel", added: Mapping[int, Sequence[int]]) -> dict[str, Any]:
