@@ -60,9 +60,10 @@ def main(recipe: Recipe, *, resume: bool = False, force: bool = False, rehearsal
     from lawft_trl.data.chat import end_of_turn, prompt_fingerprint
     from lawft_trl.training.adapters import adapter_config, describe_trained, initial_adapter, save_tuned
     from lawft_trl.training.batches import prepare_batches
-    from lawft_trl.training.dev_letters import ask_dev_questions, watch_dev_letters
+    from lawft_trl.training.dev_letters import ask_dev_questions
     from lawft_trl.training.launch_checks import describe_placement, refuse_impossible, visible_gpus
     from lawft_trl.training.records import write_training_records
+    from lawft_trl.training.style_monitor import watch_dev_rows
     from lawft_trl.training.supervision import prove_trainer
     from lawft_trl.training.survival import prepare, survive
     from lawft_trl.training.weights import model_to_train, prepare_weights
@@ -104,7 +105,7 @@ def main(recipe: Recipe, *, resume: bool = False, force: bool = False, rehearsal
     prepare_weights(trainer)
     shared = prepare_batches(trainer, encoded, recipe)
     watch_training(trainer, recipe, work)
-    watch_dev_letters(trainer, recipe, asked_dev)
+    watch_dev_rows(trainer, recipe, asked_dev, encoded_dev)
     initial = initial_adapter(trainer, recipe)
     prepare(trainer, recipe, encoded)
 

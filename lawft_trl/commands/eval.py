@@ -1,4 +1,4 @@
-"""`lawft eval`: base and tuned on the held-out questions, here or served, or what a set of questions can show."""
+"""`lawft eval`: base and tuned on the held-out questions or dialogues, here or served, or what a set of questions can show."""
 
 import argparse
 import sys
@@ -131,6 +131,18 @@ def _with_endpoint(options: argparse.Namespace) -> list[str]:
 
 
 def _print(metrics: dict[str, Any]) -> None:
+    if metrics["answer"] == "dialogue":
+        from lawft_trl.evaluation.style_report import style_lines
+
+        print("\n".join(style_lines(metrics)))
+    else:
+        _print_letters(metrics)
+    print(f"Report: {metrics['report']}")
+    if "wandb" in metrics:
+        print(f"W&B:    {metrics['wandb']}")
+
+
+def _print_letters(metrics: dict[str, Any]) -> None:
     if metrics["contaminated"]:
         print(metrics["contaminated"])
     for warning in metrics["warnings"]:
@@ -150,6 +162,3 @@ def _print(metrics: dict[str, Any]) -> None:
         )
     for found in metrics["diagnosis"]:
         print(f"{found['name']}: {found['says']}")
-    print(f"Report: {metrics['report']}")
-    if "wandb" in metrics:
-        print(f"W&B:    {metrics['wandb']}")

@@ -190,7 +190,8 @@ def require_room(model: "PreTrainedModel", asked: Sequence[Asked], max_new_token
     if problems:
         raise InputError(
             f"{len(problems)} of {len(longest)} questions do not fit the model's context window of {room} tokens",
-            [*problems, "set evaluation.max_new_tokens (--max-new-tokens) lower, or show fewer statutes: data.overlong=trim_statutes"],
+            [*problems, "set evaluation.max_new_tokens (--max-new-tokens) lower, or show fewer statutes: data.overlong=trim_statutes, or shorter histories: "
+            "lawft data dialogues --max-tokens"],
         )
 
 

@@ -10,6 +10,7 @@ from lawft_trl.data.prompts import Answer
 from lawft_trl.evaluation.answers import PARSER_VERSION
 from lawft_trl.evaluation.asking import Asked
 from lawft_trl.evaluation.diagnosis import diagnose, retrieval_figures
+from lawft_trl.evaluation.evaluate_style import evaluate_style
 from lawft_trl.evaluation.folder import describe_questions, read_evaluation, write_evaluation
 from lawft_trl.evaluation.generation import Generation, generate_answers
 from lawft_trl.evaluation.held_out import HeldOut, prepare
@@ -22,7 +23,7 @@ from lawft_trl.evaluation.wandb_log import log_evaluation, require_login
 from lawft_trl.experiment_log import write_experiment
 from lawft_trl.model_card import write_model_card
 from lawft_trl.recipe import Recipe
-from lawft_trl.run_dir import now
+from lawft_trl.run_dir import now, read_run
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -41,7 +42,7 @@ def evaluate_run(
     answer: Answer | None = None,
     **evaluation: Any,
 ) -> dict[str, Any]:
-    """Scores the base model and the tuned one and writes `RUN/eval/NAME/`.
+    """Scores the base model and the tuned one and writes `RUN/eval/NAME/`; a run on dialogues is scored by `evaluate_style`.
 
     Args:
         path: a finished run.
@@ -61,8 +62,11 @@ def evaluate_run(
     Raises:
         InputError: when the run, the rows or the prompt do not fit together.
     """
+    run = read_run(path)
+    if run.recipe.pattern.answer == "dialogue":
+        asking = {"scorer": scorer, "answer": answer, **evaluation}
+        return evaluate_style(run, test=test, name=name, force=force, limit=limit, settings=asking)
     held_out = prepare(path, test=test, name=name, force=force, limit=limit, scorer=scorer, answer=answer, settings=evaluation)
-    run = held_out.run
     if "wandb" in run.recipe.report_to:
         require_login(run.recipe.monitor)
     started, started_at = time.monotonic(), now()

@@ -129,10 +129,14 @@ def read_evaluation(path: Path) -> Evaluation:
     predictions: dict[str, list[Prediction]] = {}
     try:
         metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+        if metrics.get("answer") == "dialogue":
+            raise InputError(f"{folder}: an evaluation of dialogues, whose replies have a style and no letters; lawft compare pairs two of these")
         for _, line in read_jsonl(folder / "predictions.jsonl"):
             predictions.setdefault(line.pop("model"), []).append(Prediction.from_record(line))
         questions = {line["id"]: line for _, line in read_jsonl(folder / "questions.jsonl")}
         _require_whole(metrics, predictions)
+    except InputError:
+        raise
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{folder}: not an evaluation of this version: {error!r:.100}; evaluate again with --force") from error
     return Evaluation(path=folder, metrics=metrics, predictions=predictions, questions=questions)

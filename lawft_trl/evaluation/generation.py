@@ -5,12 +5,13 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from tqdm.auto import tqdm
 
 from lawft_trl.data.chat import encode, end_of_turn
 from lawft_trl.data.prompts import Answer
+from lawft_trl.data.rows import Row
 from lawft_trl.evaluation.answers import parse_answer
 from lawft_trl.evaluation.asking import Asked, require_room
 from lawft_trl.evaluation.metrics import Prediction
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-_MAX_NEW_TOKENS: dict[Answer, int] = {"direct": 16, "cot": 1024}
+_MAX_NEW_TOKENS: dict[Answer | Literal["dialogue"], int] = {"direct": 16, "cot": 1024, "dialogue": 64}
 _QUIET_SECONDS = 3  # a progress bar comes only for what takes longer
 _LAST_TOKENS = 8  # of a prompt, enough to see a `<think>` that the chat template opens
 
@@ -42,7 +43,7 @@ class Generation:
     seed: int = 0
 
     @classmethod
-    def of(cls, evaluation: EvaluationSection, answer: Answer) -> "Generation":
+    def of(cls, evaluation: EvaluationSection, answer: Answer | Literal["dialogue"]) -> "Generation":
         """What a recipe's section `evaluation` says for this form of answer."""
         return cls(
             max_new_tokens=evaluation.max_new_tokens or _MAX_NEW_TOKENS[answer],
@@ -50,6 +51,29 @@ class Generation:
             temperature=evaluation.temperature,
             seed=evaluation.seed,
         )
+
+
+class Prompt(Protocol):
+    """What can be put to a model: `Asked`, or a turn of a dialogue."""
+
+    row: Row
+    input_ids: list[int]
+
+    @property
+    def prompt_sha256(self) -> str: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Written:
+    """What a model wrote.
+
+    Attributes:
+        tokens: without the end token.
+        cut: whether it reached the greatest length without one.
+    """
+
+    tokens: list[int]
+    cut: bool
 
 
 def generate_answers(
@@ -86,21 +110,50 @@ def generate_answers(
     Raises:
         InputError: for prompts that leave too little of the context window for an answer.
     """
+    settings = {"template_kwargs": template_kwargs, "batch_size": batch_size, "progress": progress}
+    predictions = []
+    for item, written in zip(asked, write(model, tokenizer, asked, generation, **settings), strict=True):
+        thought = opened_thought(tokenizer, item.input_ids)
+        texts = [tokenizer.decode(one.tokens, skip_special_tokens=False, clean_up_tokenization_spaces=False) for one in written]
+        predictions.append(read_outputs(item, [thought + text for text in texts], [one.cut for one in written]))
+    return predictions
+
+
+def write(
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    asked: Sequence[Prompt],
+    generation: Generation,
+    *,
+    template_kwargs: Mapping[str, Any],
+    batch_size: int,
+    progress: str | None,
+) -> list[list[Written]]:
+    """What a model writes after each prompt, `generation.samples` times; arguments as of `generate_answers`.
+
+    Nothing is changed for good: not the model's `generation_config`, not the tokenizer, and no random number is drawn but
+    from generators of its own.
+
+    Args:
+        progress: what the progress bar says; `None`: there is none.
+
+    Raises:
+        InputError: for prompts that leave too little of the context window for an answer.
+    """
     require_room(model, asked, generation.max_new_tokens)
     ends = _end_tokens(model, tokenizer, template_kwargs)
     work = [(index, sample) for index in range(len(asked)) for sample in range(generation.samples)]
     work.sort(key=lambda item: -len(asked[item[0]].input_ids))  # batches hold little padding; what needs most memory comes first
-    written: dict[int, list[tuple[str, bool]]] = defaultdict(list)
-    with tqdm(total=len(work), desc=progress, unit="answer", delay=_QUIET_SECONDS) as bar, _plain_defaults(model):
+    written: dict[int, list[Written]] = defaultdict(list)
+    with tqdm(total=len(work), desc=progress, unit="answer", delay=_QUIET_SECONDS, disable=progress is None) as bar, _plain_defaults(model):
         for start in range(0, len(work), batch_size):
-            batch = [(asked[index], sample) for index, sample in work[start : start + batch_size]]
-            answers = _generate(model, batch, ends, generation)
-            for (index, _), (item, _), tokens in zip(work[start : start + batch_size], batch, answers, strict=True):
+            batch = work[start : start + batch_size]
+            answers = _generate(model, [(asked[index], sample) for index, sample in batch], ends, generation)
+            for (index, _), tokens in zip(batch, answers, strict=True):
                 length = next((place for place, token in enumerate(tokens) if token in ends), len(tokens))
-                text = tokenizer.decode(tokens[:length], skip_special_tokens=False, clean_up_tokenization_spaces=False)
-                written[index].append((opened_thought(tokenizer, item.input_ids) + text, length == len(tokens)))
+                written[index].append(Written(tokens=tokens[:length], cut=length == len(tokens)))
             bar.update(len(batch))
-    return [read_outputs(item, *zip(*written[index], strict=True)) for index, item in enumerate(asked)]
+    return [written[index] for index in range(len(asked))]
 
 
 def read_outputs(item: Asked, outputs: Sequence[str], cut: Sequence[bool]) -> Prediction:
@@ -152,7 +205,7 @@ def _plain_defaults(model: "PreTrainedModel") -> Iterator[None]:
 
 
 def _generate(
-    model: "PreTrainedModel", batch: Sequence[tuple[Asked, int]], ends: Sequence[int], generation: Generation
+    model: "PreTrainedModel", batch: Sequence[tuple[Prompt, int]], ends: Sequence[int], generation: Generation
 ) -> list[list[int]]:
     """The tokens written after each prompt, filled up after the end token of the shorter ones."""
     import torch
@@ -172,7 +225,7 @@ def _generate(
     return output[:, width:].tolist()
 
 
-def _noise(batch: Sequence[tuple[Asked, int]], generation: Generation, device: "torch.device") -> Any:
+def _noise(batch: Sequence[tuple[Prompt, int]], generation: Generation, device: "torch.device") -> Any:
     """A logits processor whose greatest value is a draw from softmax(logits / temperature).
 
     With independent standard Gumbel noise g, argmax(logits / T + g) is distributed so (the Gumbel-max trick), and g =

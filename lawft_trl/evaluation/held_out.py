@@ -142,8 +142,13 @@ def how_to_ask(recipe: Recipe, scorer: str | None = None, answer: Answer | None 
     """Scorer and form of answer, what is asked for before what the recipe says; and whether they are the recipe's.
 
     Raises:
-        InputError: for letters of reasoned answers.
+        InputError: for letters of reasoned answers, and for a recipe of dialogues, which has neither.
     """
+    if recipe.pattern.answer == "dialogue":
+        raise InputError(
+            f"{recipe.path}: this asks four-choice questions, and pattern.answer is dialogue",
+            ["the style of its replies: lawft eval RUN, and lawft compare between runs"],
+        )
     usual_answer: Answer = "cot" if recipe.pattern.answer == "cot" else "direct"
     answer = answer or usual_answer
     usual_scorer = "generate" if answer == "cot" else recipe.evaluation.scorer or "letters"

@@ -33,6 +33,12 @@ def ask_base_and_tuned(run: FinishedRun, ask: Callable[["PreTrainedModel", str],
     return base, _ask_and_free(load_tuned(run), "tuned", ask)
 
 
+def ask_base(run: FinishedRun, ask: Callable[["PreTrainedModel", str], T]) -> T:
+    """What the base does, loaded for this alone; see `ask_base_and_tuned`, whose models are gone by then."""
+    _free()
+    return _ask_and_free(_load_base(run).eval(), "base", ask)
+
+
 def load_tuned(run: FinishedRun) -> "PreTrainedModel | PeftModel":
     """The tuned model in `eval` mode: the base as the run loaded it with the run's adapter on it, or the run's own weights.
 
@@ -53,14 +59,19 @@ def _is_adapter(run: FinishedRun) -> bool:
 
 
 def _ask_and_free(model: "PreTrainedModel", name: str, ask: Callable[["PreTrainedModel", str], T]) -> T:
-    import torch
-
     answers = ask(model, name)
     del model  # the caller holds no other reference
+    _free()
+    return answers
+
+
+def _free() -> None:
+    """Gives back the memory of models that nothing refers to any more."""
+    import torch
+
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-    return answers
 
 
 def _load_base(run: FinishedRun) -> "PreTrainedModel":

@@ -12,6 +12,7 @@ from lawft_trl.evaluation.figure_look import to_png
 from lawft_trl.evaluation.figures import draw_evaluation
 from lawft_trl.evaluation.folder import Evaluation
 from lawft_trl.evaluation.metrics import content_answers, content_gold
+from lawft_trl.evaluation.style_comparison import ScoredReply
 from lawft_trl.recipe_sections import MonitorSection
 
 if TYPE_CHECKING:
@@ -112,6 +113,36 @@ def log_evaluation(evaluation: Evaluation, monitor: MonitorSection, *, folder: P
     run.log({f"eval/{name}": wandb.Image(_image(to_png(figure)), caption=figure.get_label()) for name, figure in figures.items()})
     run.log({"eval/predictions": _table(evaluation)})
     run.summary.update(summary(metrics))
+    run.finish()
+    return where_logged(run, folder)
+
+
+def log_style(metrics: Mapping[str, Any], replies: Mapping[str, Sequence[ScoredReply]], picture: bytes, monitor: MonitorSection, *, folder: Path) -> str:
+    """The same of a style evaluation: `eval/MODEL/style` and the figures beside it, the picture, and a line for each turn.
+
+    Args:
+        metrics: as written.
+        replies: model -> its replies.
+        picture: PNG of their styles.
+        monitor: the recipe's section.
+        folder: the evaluation's, where W&B keeps its files.
+    """
+    import wandb
+
+    kept = ("run", "model", "scorer", "answer", "statutes", "test_file", "test_sha256", "contaminated", "rehearsal", "patterns")
+    name = f"{os.environ.get('WANDB_NAME', metrics['run'])}-{folder.name}"
+    run = begin_run(monitor, run=metrics["run"], folder=folder, name=name, job_type="eval", config={key: metrics[key] for key in kept})
+    paired, meaningless = metrics["comparison"], metrics["contaminated"] or metrics["rehearsal"]
+    lines = [[said[0].id, *(part for reply in said for part in (reply.reply, reply.style))] for said in zip(*replies.values(), strict=True)]
+    run.log({"eval/style": wandb.Image(_image(picture))})
+    run.log({"eval/predictions": wandb.Table(columns=["id", *(f"{model}{part}" for model in replies for part in ("", " style"))], data=lines)})
+    run.summary.update(
+        {f"eval/{model}/{key}": value for model, figures in metrics["models"].items() for key, value in figures.items() if isinstance(value, int | float)}
+        | {f"eval/{key}": paired[key] for key in ("difference", "p_value")}
+        | {"eval/difference_low": paired["interval"][0], "eval/difference_high": paired["interval"][1]}
+        | {"eval/verdict": "no verdict" if meaningless else paired["verdict"]}
+        | {"eval/contaminated": bool(metrics["contaminated"]), "eval/rehearsal": metrics["rehearsal"]}
+    )
     run.finish()
     return where_logged(run, folder)
 

@@ -6,12 +6,11 @@ for one letter. So whenever the trainer evaluates, the letters are scored as wel
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from accelerate.utils import gather_object
-from transformers import EarlyStoppingCallback, TrainerCallback
+from transformers import EarlyStoppingCallback
 
 from lawft_trl.data.questions import LETTERS, ORDERS
 from lawft_trl.data.rows import Row
@@ -20,11 +19,11 @@ from lawft_trl.evaluation.asking import Asked, ask, unique_questions
 from lawft_trl.evaluation.letters import score_letters
 from lawft_trl.evaluation.metrics import MIN_LABEL_MASS, Prediction, describe_model
 from lawft_trl.recipe import Recipe
-from lawft_trl.training.progress import say
+from lawft_trl.training.dev_figures import DevFigures, refuse_split
 
 if TYPE_CHECKING:
     from torch import nn
-    from transformers import PreTrainedTokenizerBase, TrainerControl, TrainerState, TrainingArguments
+    from transformers import PreTrainedTokenizerBase, TrainerState
     from trl import SFTTrainer
 
 # One letter for nearly all prompts, of which there are enough for this not to be chance.
@@ -72,29 +71,18 @@ def watch_dev_letters(trainer: "SFTTrainer", recipe: Recipe, asked: Sequence[Ask
     Raises:
         InputError: when the trainer splits the model over processes, which then could not score on their own.
     """
-    if asked and (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled):
-        raise InputError(
-            f"{recipe.path}: evaluation.dev_letters needs the whole model in every process, and FSDP or DeepSpeed splits it",
-            ["set evaluation.dev_letters: false, or launch with accelerate_configs/multi_gpu.yaml"],
-        )
     if asked:
+        refuse_split(trainer, recipe, "evaluation.dev_letters", "false")
         trainer.add_callback(DevLetters(trainer, asked, batch_size=recipe.evaluation.batch_size))
     patience = recipe.evaluation.early_stopping_patience
     if patience is not None:  # after DevLetters, whose figures it may wait for
         trainer.add_callback(EarlyStoppingCallback(early_stopping_patience=patience))
 
 
-class DevLetters(TrainerCallback):
-    """Scores the dev questions' letters whenever the trainer evaluates, and before the first step.
+class DevLetters(DevFigures):
+    """Scores the dev questions' letters; see `DevFigures`. Logged are `letter_metrics` and `eval_letter_alarm`, how many alarms were raised.
 
-    The figures of `letter_metrics` and `eval_letter_alarm`, how many alarms were raised, are put into the metrics of the
-    evaluation, so that `metric_for_best_model` and `EarlyStoppingCallback` can use them, and into the log: trackers,
-    `trainer_state.json` and `metrics.csv` get an entry of their own behind that of the evaluation, with the same step. The
-    entry of step 0 is the model before the training: the base model, as adapters begin. It never counts as the best.
-
-    The model is asked with the adapter on and as the trainer runs it (mixed precision included), in `eval` mode, in
-    which nothing is drawn from a random generator: the training is the same with and without this. Of several processes each
-    scores its share of the questions; all see the same figures.
+    Of several processes each scores its share of the questions; all see the same figures.
 
     Args:
         trainer: it must not split the model over processes.
@@ -103,65 +91,29 @@ class DevLetters(TrainerCallback):
     """
 
     def __init__(self, trainer: "SFTTrainer", asked: Sequence[Asked], *, batch_size: int) -> None:
-        self.trainer = trainer
+        super().__init__(trainer)
         self.batch_size = batch_size
         # Whole questions to every process: their orders are read together
         process, processes = trainer.accelerator.process_index, trainer.accelerator.num_processes
         mine = set(list(dict.fromkeys(item.row.id for item in asked))[process::processes])
         self.asked = [item for item in asked if item.row.id in mine]
 
-    def on_train_begin(
-        self, args: "TrainingArguments", state: "TrainerState", control: "TrainerControl", model: "nn.Module", **kwargs: Any
-    ) -> None:
-        """Scores the model before its first step; not again in a resumed training, nor where the trainer itself will."""
-        if state.global_step == 0 and not args.eval_on_start:
-            self._score(state, model)
-
-    def on_evaluate(
-        self,
-        args: "TrainingArguments",
-        state: "TrainerState",
-        control: "TrainerControl",
-        model: "nn.Module",
-        metrics: dict[str, float],
-        **kwargs: Any,
-    ) -> None:
-        """Adds the letters' figures to `metrics`."""
-        metrics.update(self._score(state, model))
-
-    def _score(self, state: "TrainerState", model: "nn.Module") -> dict[str, float]:
-        """Scores, logs and tells; returns the figures."""
+    def measure(self, state: "TrainerState", model: "nn.Module") -> tuple[dict[str, float], list[str]]:
+        """The letters' figures, a line on them, and the alarms."""
         before = next((entry for entry in state.log_history if "eval_letter_accuracy" in entry), None)
         pad_token_id = self.trainer.processing_class.pad_token_id
-        with _asked_quietly(model):
-            try:
-                mine = score_letters(model, self.asked, pad_token_id=pad_token_id, batch_size=self.batch_size, progress=None)
-            except FloatingPointError as error:
-                raise InputError(
-                    f"step {state.global_step}: the model's outputs are no longer finite, the training has diverged",
-                    ["lower training.learning_rate, or train in bfloat16 instead of float16; checkpoints from before are in the run's folder"],
-                ) from error
-            predictions = gather_object(mine)
-            metrics = letter_metrics(predictions)
-            raised = alarms(predictions, before) if before else []
-            metrics["eval_letter_alarm"] = float(len(raised))
-            # While the model is in eval mode: in train mode TRL would empty its running means into this entry
-            self.trainer.log(dict(metrics))
-        if state.is_world_process_zero:
-            for line in [_progress(metrics, before, state.global_step), *(f"ALARM: {text}" for text in raised)]:
-                say(line)
-        return metrics
-
-
-@contextmanager
-def _asked_quietly(model: "nn.Module") -> Iterator[None]:
-    """The model in `eval` mode: no dropout, and no gradient checkpointing, which would drop the cache that orders share."""
-    training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(training)
+        try:
+            mine = score_letters(model, self.asked, pad_token_id=pad_token_id, batch_size=self.batch_size, progress=None)
+        except FloatingPointError as error:
+            raise InputError(
+                f"step {state.global_step}: the model's outputs are no longer finite, the training has diverged",
+                ["lower training.learning_rate, or train in bfloat16 instead of float16; checkpoints from before are in the run's folder"],
+            ) from error
+        predictions = gather_object(mine)
+        metrics = letter_metrics(predictions)
+        raised = alarms(predictions, before) if before else []
+        metrics["eval_letter_alarm"] = float(len(raised))
+        return metrics, [_progress(metrics, before, state.global_step), *(f"ALARM: {text}" for text in raised)]
 
 
 def letter_metrics(predictions: Sequence[Prediction]) -> dict[str, float]:

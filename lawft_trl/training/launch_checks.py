@@ -135,6 +135,7 @@ def _fsdp(recipe: Recipe, environment: Mapping[str, str], report: Callable[[str]
     _split_quantized(recipe, "FSDP", report)
     _split_residual(recipe, "FSDP", report)
     _dev_letters(recipe, "FSDP", report)
+    _dev_style(recipe, "FSDP", report)
     if environment.get("FSDP_STATE_DICT_TYPE", "SHARDED_STATE_DICT").upper() != "FULL_STATE_DICT":
         report("fsdp_state_dict_type is not FULL_STATE_DICT: the trainer would save no adapter. Set it in the launcher's file")
     if any(part in _optimizer(recipe) for part in ("paged_", "8bit", "bnb")):  # those of bitsandbytes
@@ -158,6 +159,7 @@ def _deepspeed(recipe: Recipe, environment: Mapping[str, str], report: Callable[
         return
     _split_residual(recipe, "DeepSpeed", report)
     _dev_letters(recipe, "DeepSpeed", report)
+    _dev_style(recipe, "DeepSpeed", report)
     if _optimizer(recipe).startswith("paged_"):
         report(
             f"training.optim is {_optimizer(recipe)}: DeepSpeed splits and offloads optimizer states itself, and paging under it is untried. "
@@ -194,7 +196,7 @@ def _split_residual(recipe: Recipe, name: str, report: Callable[[str], None]) ->
 
 
 def _dev_letters(recipe: Recipe, name: str, report: Callable[[str], None]) -> None:
-    if recipe.training("eval_strategy") == "no" or not recipe.evaluation.dev_letters or recipe.pattern.answer == "cot":
+    if recipe.training("eval_strategy") == "no" or not recipe.evaluation.dev_letters or recipe.pattern.answer in ("cot", "dialogue"):
         return
     metric = str(recipe.training("metric_for_best_model")).removeprefix("eval_")
     also = " training.metric_for_best_model=eval_loss" if metric.startswith("letter_") else ""
@@ -202,6 +204,15 @@ def _dev_letters(recipe: Recipe, name: str, report: Callable[[str], None]) -> No
         f"evaluation.dev_letters needs the whole model in every process, and {name} splits it: "
         f"set evaluation.dev_letters=false{also}, or use --config_file {_DDP}"
     )
+
+
+def _dev_style(recipe: Recipe, name: str, report: Callable[[str], None]) -> None:
+    """Replies are written in every process on its own."""
+    if recipe.training("eval_strategy") == "no" or recipe.evaluation.style is None:
+        return
+    metric = str(recipe.training("metric_for_best_model")).removeprefix("eval_")
+    also = " training.metric_for_best_model=eval_loss" if metric.endswith("_style") else ""
+    report(f"evaluation.style needs the whole model in every process, and {name} splits it: set evaluation.style=null{also}, or use --config_file {_DDP}")
 
 
 def _optimizer(recipe: Recipe) -> str:
