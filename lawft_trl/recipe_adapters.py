@@ -33,7 +33,8 @@ def adapter_faults(values: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, s
     """
     lora, quantization = values["lora"], values["quantization"]
     if not lora:
-        return _full_faults(values["model"], quantization)
+        marks = [("data.add_punctuation", "trains the added rows with an adapter: set false, or add a section lora")] * (values["data"]["add_punctuation"] is True)
+        return _full_faults(values["model"], quantization) + marks
     faults, start = [], str(lora.get("init_lora_weights", True)).lower()
     if start in _PREPARED:
         faults.append(("lora.init_lora_weights", f"{start} needs {_PREPARED[start]}; use pissa or olora, or leave it out"))

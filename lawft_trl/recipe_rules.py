@@ -9,6 +9,7 @@ from typing import Any
 from lawft_trl.errors import InputError
 from lawft_trl.library_fields import Field
 from lawft_trl.recipe_adapters import adapter_faults
+from lawft_trl.recipe_emphasis import emphasis_faults
 from lawft_trl.recipe_names import FOREIGN_KEYS, STALE_KEYS
 from lawft_trl.recipe_sections import SECTIONS, section_fields
 from lawft_trl.recipe_style import style_patterns
@@ -153,7 +154,7 @@ def contradictions(values: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, s
     for key in ("packing", "eval_packing", "padding_free", "assistant_only_loss"):
         if training.get(key):
             faults.append((f"training.{key}", "must be false: rows are trained one by one with completion masks"))
-    faults += adapter_faults(values)
+    faults += adapter_faults(values) + emphasis_faults(values)
     attention = values["model"].get("attn_implementation")
     copies = data.get("shared_prefix")
     if type(copies) is int and copies < 2:

@@ -63,6 +63,11 @@ class DataSection:
     """Read what the permuted copies of a question begin with once, with the same loss (docs/shared_prefix.md): false: never;
     2: two copies at a time; true: as many as it can; null: where it can, and reads at least 1.2 times fewer tokens. Copies that are
     read together share a step: all four made the quickstart's model worse (-4.7 points, p = 0.007), two did not (-0.4)."""
+    add_punctuation: bool = False
+    """Give the tokenizer those of 。、！？ that it cuts into pieces as tokens, whose rows the adapter trains; most need none."""
+    emphasis: dict | None = None
+    """`{patterns: [...], weight: 2.0}`: what these regular expressions match in an output weighs so many times the rest of it in
+    the loss (docs/socratic.md); null: all supervised tokens weigh the same."""
 
 
 @dataclass(frozen=True, kw_only=True)

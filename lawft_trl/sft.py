@@ -20,14 +20,13 @@ from lawft_trl.recipe import Recipe, load_recipe
 from lawft_trl.training.hub import announce_push, push_finished
 from lawft_trl.training.monitor import finish_monitor, set_up_monitor, watch_training
 from lawft_trl.training.preflight import (
-    REHEARSAL,
     REHEARSED_QUESTIONS,
     data_files,
     encode_role,
-    keep_quantized_weights,
     read_roles,
     recipe_tokenizer,
     refuse_overlap,
+    rehearsal_changes,
     require_device,
     require_scorable,
     sft_config,
@@ -71,6 +70,7 @@ def main(recipe: Recipe, *, resume: str | None = None, force: bool = False, rehe
     from lawft_trl.training.style_monitor import watch_dev_rows
     from lawft_trl.training.supervision import prove_trainer
     from lawft_trl.training.survival import prepare, survive
+    from lawft_trl.training.weights import model_to_train, prepare_weights
 
     training = recipe.values["training"]
     require_device(training)
@@ -95,17 +95,19 @@ def main(recipe: Recipe, *, resume: str | None = None, force: bool = False, rehe
     report_to = set_up_monitor(recipe, work)
 
     # Trainer: TRL loads, quantizes and wraps the model
+    args = sft_config(recipe, work=work, turn_end=end_of_turn(tokenizer, kwargs), report_to=report_to, run_name=target.name)
+    quantization = BitsAndBytesConfig(**recipe.values["quantization"]) if "quantization" in recipe.values else None
     trainer = SFTTrainer(
-        model=recipe.model.name_or_path,
-        args=sft_config(recipe, work=work, turn_end=end_of_turn(tokenizer, kwargs), report_to=report_to, run_name=target.name),
+        model=model_to_train(recipe, args, quantization),
+        args=args,
         train_dataset=Dataset.from_list([item.columns for item in encoded]),
         eval_dataset=Dataset.from_list([item.columns for item in encoded_dev]) if encoded_dev else None,
         processing_class=tokenizer,
-        quantization_config=BitsAndBytesConfig(**recipe.values["quantization"]) if "quantization" in recipe.values else None,
+        quantization_config=quantization,
         peft_config=adapter_config(recipe),
     )
     prove_trainer(trainer, encoded)
-    keep_quantized_weights(trainer.model)
+    prepare_weights(trainer)
     shared = prepare_batches(trainer, encoded, recipe)
     watch_training(trainer, recipe, work)
     watch_dev_rows(trainer, recipe, asked_dev, encoded_dev)
@@ -172,7 +174,7 @@ def run_from_command_line() -> int:
     arguments = parse_arguments()
     quiet_libraries()
     try:
-        final, force = REHEARSAL if arguments.rehearse else {}, arguments.force
+        final, force = rehearsal_changes(arguments.recipe, arguments.overrides) if arguments.rehearse else {}, arguments.force
         if arguments.rehearse and not any(override.startswith("training.output_dir=") for override in arguments.overrides):
             final, force = {**final, "training.output_dir": f"runs/rehearsal/{arguments.recipe.stem}"}, True
         recipe = load_recipe(arguments.recipe, arguments.overrides, final)

@@ -267,7 +267,7 @@ def measure(program: list[str], options: argparse.Namespace, work: Path) -> Resu
 
 def logged_curve(run: Path) -> list[tuple[float, float]]:
     """(loss, gradient norm) of every step, in as many digits as TRL prints."""
-    with (run / "metrics.csv").open(encoding="utf-8", newline="") as stream:
+    with (run / "training_metrics.csv").open(encoding="utf-8", newline="") as stream:
         logged = [(float(line["loss"]), float(line["grad_norm"])) for line in csv.DictReader(stream) if line["loss"]]
     return [(float(f"{loss:.4g}"), float(f"{norm:.4g}")) for loss, norm in logged]
 

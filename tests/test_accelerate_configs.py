@@ -313,6 +313,7 @@ def refused(overrides: list[str], environment: dict[str, str], gpus: int = 2, bf
         ([*PLAIN, "quantization.bnb_4bit_quant_storage=float16"], FSDP, 2, "found float16"),
         ([*STORED, "model.dtype=float32"], FSDP, 2, "set model.dtype=bfloat16"),
         (PLAIN, ZERO3, 2, "under ZeRO-3 must be stored"),
+        ([*STORED, "training.bf16=false", "training.fp16=true"], FSDP, 2, "and FSDP wants one type"),
         ([*PLAIN, *EIGHT_BIT], FSDP, 2, "8-bit weights cannot be split by FSDP"),
         ([*PLAIN, *EIGHT_BIT], ZERO3, 2, "8-bit weights cannot be split by ZeRO-3"),
         (STORED, FSDP | {"FSDP_STATE_DICT_TYPE": "SHARDED_STATE_DICT"}, 2, "would save no adapter"),
@@ -334,7 +335,6 @@ def refused(overrides: list[str], environment: dict[str, str], gpus: int = 2, bf
         (ON_CPU, FSDP, 0, "would train with plain DDP without a word"),
         (ON_CPU, ZERO2, 0, "the launcher's file asks for DeepSpeed"),
         ([], {"ACCELERATE_USE_CPU": "True"}, 1, "accelerate_configs/single_gpu.yaml"),
-        (["training.bf16=false", "training.fp16=true"], {}, 1, "not implemented for BFloat16"),
     ],
 )
 def test_what_cannot_work_is_refused_in_words(overrides, environment, gpus, expected):
@@ -357,6 +357,7 @@ def test_what_cannot_work_is_refused_in_words(overrides, environment, gpus, expe
         (PLAIN, ZERO2, 2),
         (STORED, ZERO3, 2),
         ([*STORED, "evaluation.dev_letters=true", "training.eval_strategy=no", "training.load_best_model_at_end=false"], FSDP, 2),
+        (["training.bf16=false", "training.fp16=true"], {}, 1),  # the adapter is kept in float32 then
         (ON_CPU, DDP, 0),
         (ON_CPU, {"ACCELERATE_USE_CPU": "True"}, 2),
     ],
@@ -374,7 +375,7 @@ def test_a_recipe_that_leaves_all_to_the_defaults_is_understood(environment):
 
 def test_a_gpu_that_only_emulates_bfloat16():
     text = " | ".join(refused([], {}, gpus=1, bf16=False))
-    assert "set training.bf16=false model.dtype=float16" in text and "bnb_4bit_compute_dtype" in text
+    assert "set training.bf16=false training.fp16=true model.dtype=float16" in text and "bnb_4bit_compute_dtype" in text
     text = " | ".join(refused(["quantization=null"], {}, gpus=1, bf16=False))
     assert "training.bf16=false training.fp16=true" in text
     half = ["training.bf16=false", "training.fp16=true", "model.dtype=float16", "quantization=null"]

@@ -24,6 +24,7 @@ PARTS = {
     "lawft_trl.text_files": "ground",
     "lawft_trl.library_fields": "recipe",
     "lawft_trl.recipe_adapters": "recipe",
+    "lawft_trl.recipe_emphasis": "recipe",
     "lawft_trl.recipe_names": "recipe",
     "lawft_trl.recipe_rules": "recipe",
     "lawft_trl.recipe_sections": "recipe",

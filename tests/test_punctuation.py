@@ -57,7 +57,8 @@ def test_rows_begin_as_their_pieces_are_trained_and_come_back(tokenizer, tmp_pat
     from safetensors.torch import load_file
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    from lawft_trl.training.punctuation_rows import grow_embeddings, with_trained_rows
+    from lawft_trl.evaluation.added_rows import grow_embeddings
+    from lawft_trl.training.punctuation_rows import with_trained_rows
 
     base = tmp_path / "base"
     torch.manual_seed(0)
@@ -101,7 +102,8 @@ def test_rows_begin_as_their_pieces_are_trained_and_come_back(tokenizer, tmp_pat
 def test_nothing_grows_where_nothing_was_added():
     from transformers import AutoModelForCausalLM
 
-    from lawft_trl.training.punctuation_rows import grow_embeddings, with_trained_rows
+    from lawft_trl.evaluation.added_rows import grow_embeddings
+    from lawft_trl.training.punctuation_rows import with_trained_rows
 
     model = AutoModelForCausalLM.from_pretrained(TINY_MODEL)
     size = model.get_input_embeddings().weight.shape
@@ -118,7 +120,8 @@ def test_the_rows_are_in_trls_loss(tokenizer, tmp_path, tied):
     from transformers import AutoConfig, AutoModelForCausalLM
     from trl import SFTConfig, SFTTrainer
 
-    from lawft_trl.training.punctuation_rows import grow_embeddings, show_bias, with_trained_rows
+    from lawft_trl.evaluation.added_rows import grow_embeddings
+    from lawft_trl.training.punctuation_rows import show_bias, with_trained_rows
 
     model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(TINY_MODEL, tie_word_embeddings=tied))
     added = add_punctuation(tokenizer)

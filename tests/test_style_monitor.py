@@ -57,8 +57,8 @@ def base(recipe):
 
 
 def log_of(run: Path) -> list[dict[str, float]]:
-    """`metrics.csv`, without the empty cells."""
-    with (run / "metrics.csv").open(encoding="utf-8", newline="") as stream:
+    """`training_metrics.csv`, without the empty cells."""
+    with (run / "training_metrics.csv").open(encoding="utf-8", newline="") as stream:
         return [{key: float(value) for key, value in line.items() if value} for line in csv.DictReader(stream)]
 
 

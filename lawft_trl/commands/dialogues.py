@@ -4,6 +4,10 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from lawft_trl.errors import InputError
+
+SAMPLE = Path(__file__).parents[1] / "assets" / "dialogues" / "socratic.jsonl"
+
 
 def add(sources: Any) -> None:
     """Declares the verb under `lawft data`."""
@@ -13,7 +17,8 @@ def add(sources: Any) -> None:
         description="Lists every fault of the files at once. Without one, cleans the texts, counts what was cleaned, splits by conversation, and writes "
         "one row for every turn of the tutor.",
     )
-    dialogues.add_argument("files", nargs="+", type=Path, metavar="FILE", help=".json (a list), .jsonl (one conversation a line) or .csv (one turn a line)")
+    dialogues.add_argument("files", nargs="*", type=Path, metavar="FILE", help=".json (a list), .jsonl (one conversation a line) or .csv (one turn a line)")
+    dialogues.add_argument("--sample", action="store_true", help="the shipped Socratic dialogues; no FILE then")
     dialogues.add_argument("--out", type=Path, help="the folder to make (default: data/<name of the first file>)")
     dialogues.add_argument("--test-share", type=float, default=0.1, help="share of held-out conversations (default 0.1)")
     dialogues.add_argument("--dev-share", type=float, default=0.1, help="share of dev conversations (default 0.1)")
@@ -28,9 +33,12 @@ def add(sources: Any) -> None:
 def _dialogues(options: argparse.Namespace) -> None:
     from lawft_trl.data.dialogue_rows import build_dialogues
 
-    out = options.out or Path("data") / options.files[0].stem
+    if options.sample == bool(options.files):
+        raise InputError("lawft data dialogues: expected FILE... or --sample, one of them", ["lawft data dialogues --sample --out data/socratic"])
+    files = [SAMPLE] if options.sample else options.files
+    out = options.out or Path("data") / files[0].stem
     manifest = build_dialogues(
-        options.files,
+        files,
         out,
         shares={"test": options.test_share, "dev": options.dev_share},
         seed=options.seed,

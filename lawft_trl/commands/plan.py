@@ -43,9 +43,10 @@ def _run(options: argparse.Namespace) -> None:
 
     from lawft_trl.recipe import load_recipe
     from lawft_trl.training.plan import make_plan, print_plan, visible_gpu_memory
-    from lawft_trl.training.preflight import REHEARSAL
+    from lawft_trl.training.preflight import rehearsal_changes
 
-    recipe = load_recipe(recipe_path(options.recipe), options.overrides, REHEARSAL if options.rehearse else {})
+    path = recipe_path(options.recipe)
+    recipe = load_recipe(path, options.overrides, rehearsal_changes(path, options.overrides) if options.rehearse else {})
     if not (card or available or recipe.training("use_cpu")):
         available = visible_gpu_memory()
     print_plan(make_plan(recipe, card=card, available=available, processes=options.count), Console())

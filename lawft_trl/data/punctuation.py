@@ -35,7 +35,7 @@ def add_punctuation(tokenizer: "PreTrainedTokenizerBase") -> dict[int, list[int]
 
     Returns:
         New id -> the ids the mark was written with until now, for the start values of its rows
-        (`training.punctuation_rows.grow_embeddings`); `{}` where nothing was missing.
+        (`evaluation.added_rows.grow_embeddings`); `{}` where nothing was missing.
     """
     from transformers import AddedToken
 

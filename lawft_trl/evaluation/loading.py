@@ -5,11 +5,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from lawft_trl.data.chat import load_tokenizer
+from lawft_trl.data.punctuation import add_punctuation
+from lawft_trl.evaluation.added_rows import grow_embeddings
 from lawft_trl.run_dir import FinishedRun
 
 if TYPE_CHECKING:
     from peft import PeftModel
-    from transformers import PreTrainedModel
+    from transformers import PretrainedConfig, PreTrainedModel
 
 T = TypeVar("T")
 
@@ -33,7 +36,7 @@ def ask_base_and_tuned(run: FinishedRun, ask: Callable[["PreTrainedModel", str],
 def ask_base(run: FinishedRun, ask: Callable[["PreTrainedModel", str], T]) -> T:
     """What the base does, loaded for this alone; see `ask_base_and_tuned`, whose models are gone by then."""
     _free()
-    return _ask_and_free(_load_base(run).eval(), "base", ask)
+    return _ask_and_free(load_base(run).eval(), "base", ask)
 
 
 def load_tuned(run: FinishedRun) -> "PreTrainedModel | PeftModel":
@@ -75,7 +78,19 @@ def _free() -> None:
 def load_base(run: FinishedRun) -> "PreTrainedModel":
     """The base as the run loaded it."""
     model_class, kwargs = _how_to_load(run)
-    return model_class.from_pretrained(run.recipe.model.name_or_path, **kwargs)
+    base = model_class.from_pretrained(run.recipe.model.name_or_path, **kwargs)
+    if run.recipe.data.add_punctuation:
+        grow_embeddings(base, _added_marks(run))
+    return base
+
+
+def _added_marks(run: FinishedRun) -> dict[int, list[int]]:
+    """Tokens of the run that its base has not -> the base's tokens for the same mark."""
+    model = run.recipe.model
+    tokenizer = load_tokenizer(
+        model.name_or_path, revision=model.revision or "main", trust_remote_code=model.trust_remote_code, local_files_only=model.local_files_only
+    )
+    return add_punctuation(tokenizer)
 
 
 def _load_whole(run: FinishedRun) -> "PreTrainedModel":
@@ -102,8 +117,6 @@ def _how_to_load(run: FinishedRun) -> tuple[Any, dict[str, Any]]:
     source = {"revision": model.revision or "main", "trust_remote_code": model.trust_remote_code}
     source["local_files_only"] = model.local_files_only
     kwargs: dict[str, Any] = {**source, "dtype": model.dtype}
-    if model.attn_implementation:
-        kwargs["attn_implementation"] = model.attn_implementation
     if "quantization" in run.recipe.values:
         kwargs["quantization_config"] = BitsAndBytesConfig(**run.recipe.values["quantization"])
     on_gpu = torch.cuda.is_available() and not run.recipe.values["training"].get("use_cpu", False)
@@ -112,8 +125,26 @@ def _how_to_load(run: FinishedRun) -> tuple[Any, dict[str, Any]]:
         kwargs["max_memory"] = dict(model.max_memory)  # accelerate writes into it
     # The class TRL trained, which is not AutoModelForCausalLM's for models that also see images: an adapter's weights
     # are named after their place in that class.
-    architectures = AutoConfig.from_pretrained(model.name_or_path, **source).architectures or [""]
-    return getattr(transformers, architectures[0], AutoModelForCausalLM), kwargs
+    config = AutoConfig.from_pretrained(model.name_or_path, **source)
+    if model.attn_implementation:
+        kwargs["attn_implementation"] = usable_attention(config, model.attn_implementation)
+    return getattr(transformers, (config.architectures or [""])[0], AutoModelForCausalLM), kwargs
+
+
+def usable_attention(config: "PretrainedConfig", wanted: str | None) -> str | None:
+    """The `attn_implementation` a model is loaded with: `eager` where `sdpa` is wanted and the model's class has none.
+
+    Gemma 2 caps its attention scores, which PyTorch's SDPA cannot do. Older releases of transformers left the cap out without
+    a word; those of today refuse to load the model.
+
+    Args:
+        config: the model's.
+        wanted: the recipe's `model.attn_implementation`.
+    """
+    import transformers
+
+    model_class = getattr(transformers, (config.architectures or [""])[0], None)
+    return "eager" if wanted == "sdpa" and not getattr(model_class, "_supports_sdpa", True) else wanted
 
 
 def _require_adapter(tuned: "PeftModel", path: Path) -> None:

@@ -1,5 +1,6 @@
 """The base model of a run: its files, its size, its end tokens, and whether there is room for it."""
 
+import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -34,6 +35,11 @@ def read_adapter_run(path: Path, out: Path | None = None) -> FinishedRun:
     run = read_run(path)
     if not (path / "adapter_config.json").is_file():
         raise InputError(f"{path}: no adapter here (no adapter_config.json)", ["a run that trained all weights is a model's folder already: serve or convert it as it is"])
+    if json.loads((path / "adapter_config.json").read_text(encoding="utf-8")).get("trainable_token_indices"):
+        raise InputError(
+            f"{path}: its adapter has rows of added tokens, which the base has no place for, and is not exported",
+            ["load it with peft.AutoPeftModelForCausalLM, which gives the base the rows", "or train without them: data.add_punctuation=false"],
+        )
     if out is not None and out.resolve().is_relative_to(path.resolve()):
         raise InputError(f"{out}: is inside the run, which stays as it is; give another --out")
     return run

@@ -4,11 +4,13 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lawft_trl.data.punctuation import describe_punctuation
 from lawft_trl.errors import InputError
 from lawft_trl.recipe import Recipe
 from lawft_trl.recipe_adapters import changes_base
 from lawft_trl.training.activations import meta_model
 from lawft_trl.training.estimate import read_config
+from lawft_trl.training.punctuation_rows import added_marks, with_trained_rows
 
 if TYPE_CHECKING:
     from peft import LoraConfig
@@ -32,11 +34,14 @@ def adapter_config(recipe: Recipe) -> "LoraConfig | None":
         config = LoraConfig(**{"task_type": "CAUSAL_LM", **recipe.values["lora"]})
     except (ValueError, TypeError, ImportError) as error:
         raise InputError(f"{recipe.path}: peft.LoraConfig refuses the section lora: {error}") from error
+    added = added_marks(recipe)
     model = read_config(recipe)
     # Code of the model's own repository, and models that also see images, are left for the trainer to build.
     if not recipe.model.trust_remote_code and (model.architectures or [""])[0].endswith("ForCausalLM"):
         # A copy: PEFT resolves `all-linear` in the one it is given. How the weights start is nothing to find out here.
         meta_model(model, LoraConfig(**{**recipe.values["lora"], "task_type": "CAUSAL_LM", "init_lora_weights": True}), "float32")
+    if added:
+        config.trainable_token_indices = with_trained_rows({}, meta_model(model, None, "float32"), added)["trainable_token_indices"]
     return config
 
 
@@ -45,7 +50,10 @@ def describe_trained(trainer: "SFTTrainer", recipe: Recipe) -> str:
     weights = [(weight.numel(), weight.dtype) for weight in trainer.model.parameters() if weight.requires_grad]
     count = sum(size for size, _ in weights)
     if "lora" in recipe.values:
-        return f"Trained: an adapter of {count:,} weights{_about_rate(trainer, recipe)}"
+        used = trainer.model.config.get_text_config()._attn_implementation
+        other = f"; attention: {used}, for this model has no {wanted}" if (wanted := recipe.model.attn_implementation) not in (None, used) else ""
+        marks = f"\n{describe_punctuation(trainer.processing_class, added_marks(recipe))}" if recipe.data.add_punctuation else ""
+        return f"Trained: an adapter of {count:,} weights{other}{marks}{_about_rate(trainer, recipe)}"
     kinds = {str(dtype).removeprefix("torch.") for _, dtype in weights}
     text = f"Trained: all {count:,} weights, in {', '.join(sorted(kinds))}"
     if "bfloat16" in kinds:

@@ -23,7 +23,7 @@ from lawft_trl.training.child_runs import (
 )
 from lawft_trl.training.folds import Fold, find_folds, plan_folds
 from lawft_trl.training.out_of_fold import pool_folds
-from lawft_trl.training.preflight import REHEARSAL
+from lawft_trl.training.preflight import rehearsal_changes
 
 EVALUATION = "out_of_fold"  # folder in RUN/eval of every fold
 
@@ -67,7 +67,7 @@ def cross_validate(
         raise InputError(f"--seeds {seeds}: expected at least 1")
     if any(override.startswith("training.output_dir=") for override in overrides):
         raise InputError("training.output_dir: every fold has a folder of its own; name the folder of all of them with --out")
-    final = REHEARSAL if rehearse else {}
+    final = rehearsal_changes(path, overrides) if rehearse else {}
     recipe = load_recipe(path, overrides, final)
     refuse_push(recipe, "folds")
     how_to_ask(recipe)  # refuses dialogues

@@ -167,10 +167,10 @@ def _lora(recipe: Recipe) -> "LoraConfig | None":
 
 
 def _adapter_dtype(recipe: Recipe, config: "PretrainedConfig") -> str:
-    """PEFT keeps adapters in float32; TRL makes them bfloat16 where the base is quantized."""
+    """PEFT keeps adapters in float32; TRL makes them bfloat16 where the base is quantized, which float16 cannot use."""
     if not recipe.values.get("lora"):
         return base_dtype(recipe, config)
-    return "bfloat16" if "quantization" in recipe.values else "float32"
+    return "bfloat16" if "quantization" in recipe.values and not recipe.training("fp16") else "float32"
 
 
 def step_shape(recipe: Recipe, rows: Rows) -> tuple[int, int]:

@@ -42,7 +42,7 @@ def refuse_impossible(recipe: Recipe, environment: Mapping[str, str], *, gpus: i
         InputError: with every such pair: what was found, why it cannot work, what to type instead.
     """
     problems: list[str] = []
-    for examine in (_placement, _machine, _fsdp, _deepspeed, _quantization):
+    for examine in (_placement, _machine, _fsdp, _deepspeed):
         examine(recipe, environment, problems.append)
     if not recipe.training("use_cpu"):
         _cards(recipe, environment, gpus, bf16, problems.append)
@@ -121,8 +121,10 @@ def _cards(recipe: Recipe, environment: Mapping[str, str], gpus: int, bf16: bool
     if bf16 or not gpus:
         return
     if recipe.training("bf16") or (recipe.training("bf16") is None and not recipe.training("fp16")):
-        instead = "training.bf16=false" if "quantization" in recipe.values else "training.bf16=false training.fp16=true"
-        report(f"training.bf16 is on and this GPU only emulates bfloat16, slowly (made before the RTX 30 series): set {instead} model.dtype=float16")
+        report(
+            "training.bf16 is on and this GPU only emulates bfloat16, slowly (made before the RTX 30 series): "
+            "set training.bf16=false training.fp16=true model.dtype=float16"
+        )
     if recipe.values.get("quantization", {}).get("bnb_4bit_compute_dtype") == "bfloat16":
         report("quantization.bnb_4bit_compute_dtype is bfloat16, which this GPU only emulates: set it to float16")
 
@@ -167,15 +169,6 @@ def _deepspeed(recipe: Recipe, environment: Mapping[str, str], report: Callable[
         _split_quantized(recipe, "ZeRO-3", report)
 
 
-def _quantization(recipe: Recipe, environment: Mapping[str, str], report: Callable[[str], None]) -> None:
-    """TRL keeps LoRA weights on a quantized base in bfloat16, whose gradients PyTorch's loss scaling cannot unscale."""
-    if "quantization" in recipe.values and recipe.training("fp16"):
-        report(
-            "training.fp16 is on and the base is quantized: TRL keeps the adapter in bfloat16, and the first step would fail with "
-            "'not implemented for BFloat16'. Set training.fp16=false training.bf16=true; on a GPU without bfloat16 both false"
-        )
-
-
 def _split_quantized(recipe: Recipe, name: str, report: Callable[[str], None]) -> None:
     """What splits weights sees tensors of one floating type; packed 4-bit weights must be stored as one."""
     quantization = recipe.values.get("quantization", {})
@@ -190,6 +183,8 @@ def _split_quantized(recipe: Recipe, name: str, report: Callable[[str], None]) -
             f"4-bit weights under {name} must be stored as the type they compute in, {compute}, or they are not split; "
             f"found {storage}: set quantization.bnb_4bit_quant_storage={compute}"
         )
+    if recipe.training("fp16"):
+        report(f"training.fp16 keeps the adapter of a quantized base in float32, and {name} wants one type: set training.fp16=false, or use {_DDP}")
     if dtype not in ("auto", compute):
         report(f"4-bit weights under {name} need one type for all weights: model.dtype is {dtype}, set model.dtype={compute}")
 

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lawft_trl.data.chat import load_tokenizer
+from lawft_trl.data.punctuation import add_punctuation
 from lawft_trl.data.quality import find_overlaps
 from lawft_trl.data.rows import Row, read_rows, select_rows
 from lawft_trl.errors import InputError
 from lawft_trl.evaluation.asking import ask
 from lawft_trl.evaluation.held_out import how_to_ask, questions_to_score
-from lawft_trl.recipe import Recipe
+from lawft_trl.evaluation.loading import usable_attention
+from lawft_trl.recipe import Recipe, load_recipe
 from lawft_trl.training.supervision import EncodedRow, encode_rows
 
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from trl import SFTConfig
 
 TINY_MODEL = Path(__file__).parents[1] / "assets" / "tiny_model"
+TINY_CHAT_MODEL = TINY_MODEL.with_name("tiny_chat_model")
 
 # What `--rehearse` changes: the model and the machine, never the data, the prompt or the adapter.
 REHEARSAL = {
@@ -47,6 +50,16 @@ REHEARSAL = {
     "evaluation.early_stopping_patience": None,  # there are no evaluations to count
     "evaluation.max_new_tokens": 32,  # the tiny model does not end its reasons
 }
+
+
+def rehearsal_changes(path: Path, overrides: Sequence[str]) -> dict[str, Any]:
+    """What `--rehearse` changes of a recipe: dialogues are rehearsed with the tiny chat model, a Gemma 2 without a system role.
+
+    Raises:
+        InputError: see `load_recipe`.
+    """
+    dialogue = load_recipe(path, overrides, REHEARSAL).pattern.answer == "dialogue"
+    return {**REHEARSAL, "model.name_or_path": str(TINY_CHAT_MODEL)} if dialogue else REHEARSAL
 
 
 REHEARSED_QUESTIONS = 8  # scored at the end of a rehearsal, whose figures mean nothing
@@ -115,6 +128,14 @@ def _refuse_scoring_only(rows: Sequence[Row], file: Path) -> None:
 
 
 def recipe_tokenizer(recipe: Recipe) -> "PreTrainedTokenizerBase":
+    """The tokenizer of a recipe: its model's, with the chat template and the marks that the recipe gives it."""
+    tokenizer = base_tokenizer(recipe)
+    if recipe.data.add_punctuation:
+        add_punctuation(tokenizer)
+    return tokenizer
+
+
+def base_tokenizer(recipe: Recipe) -> "PreTrainedTokenizerBase":
     """The tokenizer of the recipe's model, with the recipe's chat template."""
     model, template = recipe.model, recipe.values["training"].get("chat_template_path")
     return load_tokenizer(
@@ -215,7 +236,11 @@ def sft_config(recipe: Recipe, *, work: Path, turn_end: str, report_to: list[str
     """
     from trl import SFTConfig
 
+    from lawft_trl.training.estimate import read_config
+
     model = {key: copy.deepcopy(value) for key, value in recipe.values["model"].items() if value is not None and key != "name_or_path"}
+    if recipe.model.attn_implementation == "sdpa":
+        model["attn_implementation"] = usable_attention(read_config(recipe), "sdpa")
     values = {"eos_token": turn_end, "run_name": run_name, "project": recipe.monitor.project, **recipe.values["training"]}
     values |= {"output_dir": str(work), "report_to": report_to, "model_init_kwargs": model}
     values["push_to_hub"] = False  # the finished run is pushed, see training/hub.py
