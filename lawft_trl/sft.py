@@ -89,9 +89,7 @@ def main(recipe: Recipe, *, resume: str | None = None, force: bool = False, rehe
     work = run_dir.unfinished(target)
     fingerprint = prompt_fingerprint(tokenizer, system=recipe.pattern.system, template_kwargs=kwargs)
     identity = run_dir.identity(recipe, data_files(recipe), fingerprint, state.num_processes)
-    if resume:
-        run_dir.require_same(target, identity)
-        refuse_unusable(work, resume, force=force)
+    refuse_unusable(target, identity, resume, force=force)
     report_to = set_up_monitor(recipe, work)
 
     # Trainer: TRL loads, quantizes and wraps the model

@@ -9,9 +9,11 @@ import json
 import shutil
 import struct
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
+from lawft_trl import run_dir
 from lawft_trl.errors import InputError
 
 LATEST = "latest"  # what `--resume` without a name means
@@ -38,19 +40,24 @@ def chosen_checkpoint(work: Path, name: str) -> Path | None:
     return last_checkpoint(work) if name == LATEST else work / Path(name).name
 
 
-def refuse_unusable(work: Path, name: str | None, *, force: bool) -> None:
-    """Refuses, before a model is loaded, to resume from a checkpoint that is not there, not whole, or not the last one.
+def refuse_unusable(target: Path, wanted: Mapping[str, Any], name: str | None, *, force: bool) -> None:
+    """Refuses, before a model is loaded, to resume another run, or from a checkpoint that is not there, not whole, or not the last one.
 
     Args:
-        work: the folder of an unfinished run.
+        target: the folder the finished run will have.
+        wanted: the run's `run_dir.identity` now.
         name: of a checkpoint in it, or its path; `None` and `LATEST` ask for none.
         force: later checkpoints may be removed; see `drop_later`.
 
     Raises:
-        InputError: naming the checkpoints there are.
+        InputError: naming what differs, or the checkpoints there are.
     """
-    if name in (None, LATEST):
+    if name is None:
         return
+    run_dir.require_same(target, wanted)
+    if name == LATEST:
+        return
+    work = run_dir.unfinished(target)
     processes = json.loads((work / "run.json").read_text(encoding="utf-8"))["identity"]["processes"]
     path, there = Path(name), _newest_first(work)
     faults = {each.name: fault(each, processes) for each in there}
