@@ -77,12 +77,13 @@ def read_metrics(folder: Path) -> dict[str, Any]:
     """
     metrics = _read_object(folder / "metrics.json")
     models, paired = metrics.get("models"), metrics.get("comparison")
+    figures = ("replies", "style") if metrics.get("answer") == "dialogue" else ("questions", "correct", "accuracy")
     problems = []
     if not isinstance(models, dict) or not models:
         problems.append("models: expected the figures of one model or more")
     else:
         for name, model in models.items():
-            problems += [f"models.{name}.{key}: expected {kind}" for key, kind in _faults(model, ("questions", "correct", "accuracy"))]
+            problems += [f"models.{name}.{key}: expected {kind}" for key, kind in _faults(model, figures)]
     if paired is not None:
         problems += [f"comparison.{key}: expected {kind}" for key, kind in _faults(paired, ("difference", "p_value"))]
         if not isinstance(paired, dict) or not isinstance(paired.get("verdict"), str):
@@ -258,17 +259,45 @@ def _describe_evaluation(name: str, metrics: Mapping[str, Any]) -> list[str]:
     lines += [f"- 評価データ: {_code(metrics.get('test_file'))}（sha256 {_code(str(metrics.get('test_sha256'))[:12])}）、{_line(metrics.get('asked'))}"]
     asked = f"回答形式 {metrics.get('answer')}、条文 {metrics.get('statutes')}、採点 {metrics.get('scorer')}"
     lines += [f"- 聞き方: {_line(asked)}", ""]
+    if metrics.get("answer") == "dialogue":
+        lines += _describe_style(metrics, paired)
+    else:
+        lines += _describe_accuracy(metrics, paired)
+    return [*lines, f"- レポート: [eval/{_line(name)}/report.md](<eval/{_line(name)}/report.md>)", ""]
+
+
+def _describe_accuracy(metrics: Mapping[str, Any], paired: Mapping[str, Any] | None) -> list[str]:
     rows = [
         (model, f"{100 * figures['accuracy']:.1f} % ({figures['correct']}/{figures['questions']})", _interval(figures["interval"]))
         for model, figures in metrics["models"].items()
     ]
-    lines += [*_table(("モデル", "accuracy", "95 % 区間 (%)"), rows), ""]
+    lines = [*_table(("モデル", "accuracy", "95 % 区間 (%)"), rows), ""]
     if paired is not None:
         lines += [
             f"- 差 (tuned - base): {100 * paired['difference']:+.1f} ポイント、95 % 区間 {_interval(paired['interval'], '+.1f')}、p = {paired['p_value']:.2g}",
             f"- 判定: {_judged(metrics, paired)}",
         ]
-    return [*lines, f"- レポート: [eval/{_line(name)}/report.md](<eval/{_line(name)}/report.md>)", ""]
+    return lines
+
+
+def _describe_style(metrics: Mapping[str, Any], paired: Mapping[str, Any] | None) -> list[str]:
+    """The same of an evaluation of dialogues; the style is a score from 0 to 1."""
+    columns = {"same_reply": "同じ返答", "only_questions": "質問だけの返答", "distinct_2": "distinct-2", "perplexity": "base から見た perplexity"}
+    rows = [
+        (model, f"{figures['style']:.3f}", _scores(figures["interval"]), *(_number(figures.get(key), ".2f") for key in columns))
+        for model, figures in metrics["models"].items()
+    ]
+    lines = [*_table(("モデル", "文体スコア (0–1)", "95 % 区間", *columns.values()), rows), ""]
+    if paired is not None:
+        lines += [
+            f"- 差 (tuned - base): {paired['difference']:+.3f}、95 % 区間 {_scores(paired['interval'], '+.3f')}、p = {paired['p_value']:.2g}（会話単位の対応あり検定）",
+            f"- 判定: {_judged(metrics, paired)}",
+        ]
+    return [*lines, *(f"- 注意（{_line(found.get('name'))}）: {_line(found.get('says'))}" for found in metrics.get("diagnosis", []) if isinstance(found, dict))]
+
+
+def _scores(bounds: Sequence[float], form: str = ".3f") -> str:
+    return f"[{', '.join(format(bound, form) for bound in bounds)}]"
 
 
 def _kept(record: Mapping[str, Any]) -> str:

@@ -60,7 +60,7 @@ def render_model_card(run: Path, *, merged: bool = False) -> str:
     lines += _describe_training(record)
     lines += _how_to_ask(recipe, whole)
     lines += _describe_results(evaluated, merged)
-    lines += _limits(origins, licence)
+    lines += _limits(recipe, origins, licence)
     lines += _summary(recipe, origins, evaluated, whole)
     return f"---\n{_metadata(recipe, licence, origins, evaluated, whole)}\n---\n\n" + "\n".join(lines)
 
@@ -89,7 +89,7 @@ def _metadata(
         pipeline_tag="text-generation",
         datasets=[name for name in datasets if re.fullmatch(r"[\w.-]+/[\w.-]+", name)] or None,
         tags=["lawft-trl", "trl", "sft", *(["lora"] if recipe.get("lora") else []), "legal", "japanese", *(_tag(name) for name in datasets if "/" not in name)],
-        metrics=["accuracy"] if any(_is_result(metrics) for _, metrics in evaluated) else None,
+        metrics=["accuracy"] if any(_is_result(metrics) and metrics.get("answer") != "dialogue" for _, metrics in evaluated) else None,
     )
     return data.to_yaml()
 
@@ -205,6 +205,9 @@ def _describe_results(evaluated: Sequence[tuple[str, Any]], merged: bool) -> lis
             lines += ["> **REHEARSAL: the figures mean nothing.**", ""]
         if metrics.get("contaminated"):
             lines += [f"> **{_line(metrics['contaminated'])}**", ""]
+        if metrics.get("answer") == "dialogue":
+            lines += _describe_style(metrics)
+            continue
         asked = f"{metrics.get('asked')}; answer {metrics.get('answer')}, statutes {metrics.get('statutes')}, scorer {metrics.get('scorer')}"
         lines += [_line(asked), "", "| model | accuracy | 95 % interval |", "|---|---|---|"]
         for model, figures in metrics["models"].items():
@@ -222,12 +225,38 @@ def _describe_results(evaluated: Sequence[tuple[str, Any]], merged: bool) -> lis
     return lines if evaluated else [*lines, "Not evaluated yet.", ""]
 
 
-def _limits(origins: Sequence[Mapping[str, Any]], licence: Mapping[str, str]) -> list[str]:
+def _describe_style(metrics: Mapping[str, Any]) -> list[str]:
+    """The results of an evaluation of dialogues."""
+    lines = [f"{_line(metrics.get('asked'))}; greedy replies, scored by {_line(metrics.get('patterns_from'))} from 0 to 1", ""]
+    lines += ["| model | style | 95 % interval | same reply | only questions | distinct-2 |", "|---|---|---|---|---|---|"]
+    for model, figures in metrics["models"].items():
+        shares = [f"{100 * figures[key]:.0f} %" if isinstance(figures.get(key), int | float) else "-" for key in ("same_reply", "only_questions")]
+        low, high = figures["interval"]
+        distinct = f"{figures['distinct_2']:.2f}" if isinstance(figures.get("distinct_2"), int | float) else "-"
+        lines.append(f"| {_line(model)} | {figures['style']:.3f} | [{low:.3f}, {high:.3f}] | {' | '.join(shares)} | {distinct} |")
+    lines.append("")
+    paired = metrics.get("comparison")
+    if paired is not None:
+        verdict = _line(paired["verdict"]) if _is_result(metrics) else "none, see above"
+        low, high = paired["interval"]
+        lines += [
+            f"Tuned minus base: {paired['difference']:+.3f}, 95 % interval [{low:+.3f}, {high:+.3f}], p = {paired['p_value']:.2g}, paired by conversation. "
+            f"Verdict: **{verdict}**. The score counts forms of speech; it says nothing of sense or truth.",
+            "",
+        ]
+    lines += [f"- **{_line(found.get('name'))}**: {_line(found.get('says'))}" for found in metrics.get("diagnosis", []) if isinstance(found, dict)]
+    return [*lines, ""] if metrics.get("diagnosis") else lines
+
+
+def _limits(recipe: Mapping[str, Any], origins: Sequence[Mapping[str, Any]], licence: Mapping[str, str]) -> list[str]:
     dates = sorted({_as_of(origin) for origin in origins}) or [_UNKNOWN]
+    of = "four-choice questions; nothing is known of other questions, laws or forms of answer"
+    if recipe["pattern"].get("answer") == "dialogue":
+        of = "dialogues; nothing is known of other topics, longer conversations or other users"
     lines = [
         "- Not legal advice; it may answer wrongly, and as surely as when it is right.",
         f"- Law as of {', '.join(dates)}: later amendments are not in it.",
-        "- Learned and measured on a small set of four-choice questions; nothing is known of other questions, laws or forms of answer.",
+        f"- Learned and measured on a small set of {of}.",
         "- The interval says how much chance there is in a figure, not how well it carries over to other work.",
     ]
     if "license" not in licence:
@@ -244,7 +273,9 @@ def _summary(
     dates = "、".join(sorted({date for origin in origins for date in origin.get("law_as_of", []) if date})) or "不明"
     results = []
     for name, metrics in evaluated:
-        if _is_result(metrics):
+        if _is_result(metrics) and metrics.get("answer") == "dialogue":
+            results += [f"{_line(name)}: {_line(model)} 文体スコア {figures['style']:.3f}" for model, figures in metrics["models"].items()]
+        elif _is_result(metrics):
             results += [
                 f"{_line(name)}: {_line(model)} {100 * figures['accuracy']:.1f} %（{figures['correct']}/{figures['questions']}、95 % 区間 {_interval(figures['interval'], '.1f')}）"
                 for model, figures in metrics["models"].items()
@@ -252,7 +283,7 @@ def _summary(
     return [
         "## 概要（日本語）",
         "",
-        f"- {_base_name(recipe['model'])} を日本法の四肢択一問題で追加学習した{'モデル' if whole else ' LoRA アダプター'}です。",
+        f"- {_base_name(recipe['model'])} を{'日本語の対話' if recipe['pattern'].get('answer') == 'dialogue' else '日本法の四肢択一問題'}で追加学習した{'モデル' if whole else ' LoRA アダプター'}です。",
         f"- 学習データの法令基準日: {_line(dates)}。それより後の改正は反映されていません。",
         "- 評価: " + ("；".join(results) if results else "有効な評価結果はありません。"),
         "- 研究用であり、法的助言ではありません。回答は必ず現行の法令で確認してください。",

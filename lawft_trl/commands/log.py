@@ -71,6 +71,8 @@ def _notes(options: argparse.Namespace, found: Any) -> list[str]:
     """What stands below the table; a blank line first, so that Markdown ends its table there."""
     compared = sum(entry["p_value"] is not None for entry in found.entries)
     lines = [f"Holm p: adjusted over the {compared} comparisons listed; below 0.05 is significant among them all."] if compared else []
+    if any(entry["scorer"] == "style" for entry in found.entries):
+        lines.append("STYLE: dialogues; base, tuned and the difference are style scores times 100 (docs/style.md), no accuracies, and n counts replies.")
     lines += [f"CONTAMINATED {_name(entry)}: {entry['contaminated']}" for entry in found.entries if entry["contaminated"]]
     lines += [f"Not readable: {reason}" for reason in found.damaged]
     if found.unfinished:
@@ -135,9 +137,9 @@ def _csv(entries: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _draw(entries: Sequence[Mapping[str, Any]]) -> str:
-    shown = [entry for entry in entries if entry["tuned"] is not None]
+    shown = [entry for entry in entries if entry["tuned"] is not None and entry["scorer"] != "style"]
     if not shown:
-        raise InputError("--figure: none of the runs was evaluated; there is nothing to draw", ["evaluate one: lawft eval RUN"])
+        raise InputError("--figure: none of the runs was evaluated on questions; there is nothing to draw", ["evaluate one: lawft eval RUN"])
     from lawft_trl.evaluation.figures import runs_svg
 
     points = [(" ".join([_name(entry), *_marks(entry)]), entry["tuned"], entry["tuned_low"], entry["tuned_high"]) for entry in shown]
@@ -149,7 +151,8 @@ def _name(entry: Mapping[str, Any]) -> str:
 
 
 def _marks(entry: Mapping[str, Any]) -> list[str]:
-    return [mark for mark, holds in (("REHEARSAL", entry["rehearsal"]), ("CONTAMINATED", entry["contaminated"])) if holds]
+    marks = (("STYLE", entry["scorer"] == "style"), ("REHEARSAL", entry["rehearsal"]), ("CONTAMINATED", entry["contaminated"]))
+    return [mark for mark, holds in marks if holds]
 
 
 def _verdict(entry: Mapping[str, Any]) -> str:

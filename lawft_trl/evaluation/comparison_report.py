@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from lawft_trl.evaluation.compare_styles import render_style_comparison
 from lawft_trl.evaluation.report import points, share
 from lawft_trl.folders import whole_folder, write_json
 
@@ -22,7 +23,7 @@ def write_comparison(result: Mapping[str, Any], out: Path, *, force: bool = Fals
     """Writes `comparison.json` and `comparison.md`, both or none.
 
     Args:
-        result: what `compare_evaluations` returned.
+        result: what `compare_evaluations` or `compare_styles` returned.
         out: the folder to make.
         force: replace an existing comparison.
 
@@ -31,7 +32,8 @@ def write_comparison(result: Mapping[str, Any], out: Path, *, force: bool = Fals
     """
     with whole_folder(out, force=force, mark="comparison.json", rename="--out") as folder:
         write_json(folder / "comparison.json", result)
-        (folder / "comparison.md").write_text(render_comparison(result), encoding="utf-8")
+        render = render_style_comparison if result.get("answer") == "dialogue" else render_comparison
+        (folder / "comparison.md").write_text(render(result), encoding="utf-8")
 
 
 def render_comparison(result: Mapping[str, Any]) -> str:

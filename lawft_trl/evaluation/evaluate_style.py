@@ -60,7 +60,7 @@ def evaluate_style(
     Raises:
         InputError: when the run, the rows or the options do not fit together.
     """
-    _refuse_settings(settings)
+    settings = _usable(settings)
     recipe = with_evaluation(run.recipe, **settings)
     file = test or held_out_file(run)
     out = run.path / "eval" / (name or "-".join([file.stem, *changed_settings(run.recipe, settings)]))
@@ -129,10 +129,13 @@ def evaluate_style(
     return {**metrics, **logged, "report": str(out / "report.md")}
 
 
-def _refuse_settings(settings: Mapping[str, Any]) -> None:
-    given = [f"--{key.replace('_', '-')}" for key, value in settings.items() if value is not None and key not in _FOR_DIALOGUES]
-    if given:
-        raise InputError(f"{', '.join(given)}: of four-choice questions, and this run was trained on dialogues, whose replies are greedy and scored by their style")
+def _usable(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that are given; raises `InputError` for those of four-choice questions."""
+    given = {key: value for key, value in settings.items() if value is not None}
+    others = [f"--{key.replace('_', '-')}" for key in given if key not in _FOR_DIALOGUES]
+    if others:
+        raise InputError(f"{', '.join(others)}: of four-choice questions, and this run was trained on dialogues, whose replies are greedy and scored by their style")
+    return given
 
 
 def _true_reply(turn: Turn) -> Reply:

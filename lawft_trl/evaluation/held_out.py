@@ -146,8 +146,7 @@ def how_to_ask(recipe: Recipe, scorer: str | None = None, answer: Answer | None 
     """
     if recipe.pattern.answer == "dialogue":
         raise InputError(
-            f"{recipe.path}: this asks four-choice questions, and pattern.answer is dialogue",
-            ["the style of its replies: lawft eval RUN, and lawft compare between runs"],
+            f"{recipe.path}: this asks four-choice questions, and pattern.answer is dialogue; the style of its replies: lawft eval RUN, and lawft compare between runs"
         )
     usual_answer: Answer = "cot" if recipe.pattern.answer == "cot" else "direct"
     answer = answer or usual_answer

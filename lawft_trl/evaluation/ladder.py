@@ -98,6 +98,7 @@ def climb(
     run = read_run(path)
     out = run.path / "ladders" / name
     refuse_existing(out, force=force, mark="ladder.json", rename="--name")
+    how_to_ask(run.recipe)  # refuses dialogues
     tokenizer, recipe = run_tokenizer(run), run.recipe
     data = data or held_out_file(run).parent.parent
     if limit is not None and limit < 1:

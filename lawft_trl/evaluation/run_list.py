@@ -38,7 +38,7 @@ def list_runs(folders: Sequence[Path], *, rehearsals: bool = True) -> RunList:
         The entries hold, `None` where there is nothing to say: `experiment` (path from the folder looked in), `path`,
         `date` (ISO 8601), `model`, `pattern` (`"direct/none"`: answer and statutes trained), `rows`, `steps`, `minutes`,
         `rehearsal`; of the evaluation its name `evaluation`, `asked` (answer and statutes asked), `scorer`, `questions`,
-        `base` and `tuned` (accuracies, with `…_low` and `…_high`, 95 %), `difference` (with `…_low` and `…_high`),
+        `base` and `tuned` (accuracies; of dialogues, whose `scorer` is `"style"`, style scores; with `…_low` and `…_high`, 95 %), `difference` (with `…_low` and `…_high`),
         `p_value`, `p_holm` (adjusted over all entries), `verdict` and `contaminated` (the sentence that says so).
 
     Raises:
@@ -152,14 +152,16 @@ def _evaluation_part(name: str | None, metrics: Mapping[str, Any]) -> dict[str, 
     """The columns of an evaluation; all but the name empty where its metrics are."""
     models = metrics.get("models") or {}
     paired = (metrics.get("cross_validation") or {}).get("mean") or metrics.get("comparison")  # of several seeds no single one
+    style = metrics.get("answer") == "dialogue"
+    key, count = ("style", "replies") if style else ("accuracy", "questions")
     tuned = models.get("tuned") or next((figures for model, figures in models.items() if model != "base"), None)
     return {
         "evaluation": name,
         "asked": _form(metrics) if metrics else None,
         "scorer": metrics.get("scorer"),
-        "questions": next((figures["questions"] for figures in models.values()), None),
-        **_estimate("base", "accuracy", models.get("base")),
-        **_estimate("tuned", "accuracy", tuned),
+        "questions": next((figures[count] for figures in models.values()), None),
+        **_estimate("base", key, models.get("base")),
+        **_estimate("tuned", key, tuned),
         **_estimate("difference", "difference", paired),
         "p_value": paired["p_value"] if paired else None,
         "p_holm": None,

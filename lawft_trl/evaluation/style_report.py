@@ -18,7 +18,7 @@ _SENTENCES = {
 _NAMES = {"base": "the base model", "tuned": "the tuned model"}
 _SHARES = ("question_endings", "addresses", "leads", "only_questions", "same_reply", "repeated_within", "repeated_across", "empty", "cut")
 # What stands beside the style, in the order of the report, with what it says.
-_FIGURES = {
+FIGURES = {
     "question_endings": "sentences that end as a question of the style",
     "addresses": "sentences that address the other",
     "leads": "sentences that lead the inquiry",
@@ -146,7 +146,7 @@ def _table(metrics: Mapping[str, Any]) -> list[str]:
     lines = [f"| | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
     styles = (f"{side['style']:.3f} ({side['interval'][0]:.3f} to {side['interval'][1]:.3f})" for side in columns.values())
     lines.append(f"| **style** (95 %) | {' | '.join(styles)} |")
-    for key, name in _FIGURES.items():
+    for key, name in FIGURES.items():
         lines.append(f"| {name} | {' | '.join(figure_text(key, side[key]) for side in columns.values())} |")
     return lines
 

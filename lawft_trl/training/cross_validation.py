@@ -10,6 +10,7 @@ from tqdm.auto import tqdm
 
 from lawft_trl.errors import InputError
 from lawft_trl.evaluation.folder import Evaluation, read_evaluation, write_evaluation
+from lawft_trl.evaluation.held_out import how_to_ask
 from lawft_trl.evaluation.metrics import Prediction
 from lawft_trl.recipe import load_recipe
 from lawft_trl.training.child_runs import alone, finish_run, launch_command, refuse_changed, require_one_launch
@@ -61,6 +62,7 @@ def cross_validate(
         raise InputError("training.output_dir: every fold has a folder of its own; name the folder of all of them with --out")
     final = rehearsal_changes(path, overrides) if rehearse else {}
     recipe = load_recipe(path, overrides, final)
+    how_to_ask(recipe)  # refuses dialogues
     out = out or Path("runs", *(["rehearsal"] if rehearse else []), "cv", path.stem)
     dataset, folder, names = find_folds(recipe, folds, data)
     plan = plan_folds(recipe, overrides, final, dataset=dataset, folder=folder, names=names, seeds=seeds, out=out)

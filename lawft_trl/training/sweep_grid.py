@@ -170,6 +170,7 @@ def _check(recipe: Recipe, checked: dict[str, str]) -> dict[str, Any]:
     """
     if not recipe.data.dev:
         raise InputError("data.dev: missing; a sweep chooses by dev questions, never by the held-out ones. `lawft data` writes dev_*.jsonl")
+    _, answer, _ = how_to_ask(recipe)  # refuses dialogues
     require_device(recipe.values["training"])
     adapter_config(recipe)
     training = {key: recipe.training(key) for key in ("max_length", "chat_template_path")}
@@ -178,7 +179,7 @@ def _check(recipe: Recipe, checked: dict[str, str]) -> dict[str, Any]:
         rows = read_roles(recipe)
         refuse_unfit(rows["train"], str(recipe.path))
         refuse_overlap(recipe, rows)
-        questions_to_score(recipe, rows["dev"], Path(recipe.data.dev), how_to_ask(recipe)[1])
+        questions_to_score(recipe, rows["dev"], Path(recipe.data.dev), answer)
         tokenizer = recipe_tokenizer(recipe)
         for role in ("train", "dev"):
             encode_role(recipe, rows[role], tokenizer)
