@@ -1,7 +1,9 @@
-"""Reading text that others wrote: UTF-8, JSONL, and the messages when it is neither."""
+"""Reading text that others wrote: UTF-8, JSONL, CSV, and the messages when it is none of these."""
 
 import codecs
+import csv
 import hashlib
+import io
 import json
 from pathlib import Path
 
@@ -54,6 +56,25 @@ def read_jsonl(path: Path) -> list[tuple[int, object]]:
     if not records:
         raise InputError(f"{path}: the file is empty; one JSON object a line is expected")
     return records
+
+
+def csv_lines(text: str) -> tuple[list[tuple[int, list[str]]], tuple[int, str] | None]:
+    """`(line number, cells)` of every line of a CSV text that holds anything, a cell's line breaks being within its line.
+
+    Returns:
+        The lines, and where and why the text is no CSV from there on: `None` where it is.
+    """
+    lines, start = [], 1
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    try:
+        for cells in reader:
+            if any(cells):
+                lines.append((start, cells))
+            start = reader.line_num + 1
+    except csv.Error as error:
+        mend = 'a text with commas, line breaks or quotation marks stands in "…", and a " within it is written ""'
+        return lines, (start, f"not CSV: {error}; {mend}")
+    return lines, None
 
 
 def file_sha256(path: Path) -> str:

@@ -215,6 +215,20 @@ def test_duplicates_are_left_out_and_named(tmp_path):
     assert cleaned.dropped == [f"c2 ({path}:2) = c1 ({path}:1)", f"c1 ({path}:3) = c1 ({path}:1)"]
 
 
+def test_the_group_of_a_duplicate_is_not_lost(tmp_path):
+    """a and b say the same, so d, which is of b's group, stays with a though b is left out."""
+    same = ("正義とは何ですか。", "君は正義を何だと思うのかね？")
+    others = {id: talk(f"{id}は徳ですか。", "何かね。", id=id) for id in ("d", "e", "z")}
+    path = written(
+        tmp_path,
+        "d.jsonl",
+        lines({**others["z"], "group": "g3"}, {**talk(*same, id="a"), "group": "g1"}, {**talk(f"{same[0]} ", same[1], id="b"), "group": "g2"})
+        + "\n"
+        + lines({**others["d"], "group": "g2"}, others["e"]),
+    )
+    assert {item.id: item.group for item in clean(load_conversations(path)).conversations} == {"z": "g3", "a": "g1", "d": "g1", "e": "e"}
+
+
 def conversation(turns, id="c1"):
     messages = tuple({"role": ("user", "assistant")[place % 2], "content": f"{id}の{place}。"} for place in range(turns))
     return Conversation(id=id, group=id, messages=messages, source="d.jsonl:1")
@@ -286,7 +300,24 @@ def test_an_overlap_is_found_by_the_history_not_by_the_last_turn(tmp_path):
     (yes, other) = (talk(*head, "はい。", "何かね。", id=head[0]) for head in (("正義は掟に従うことです。", "何かね。"), ("徳は海を渡ることです。", "何かね。")))
     rows = [read_rows(written(tmp_path, f"{name}.jsonl", lines(record))) for name, record in (("a", as_rows(yes)), ("b", as_rows(other)))]
     assert find_overlaps(*rows) == []
+    assert find_overlaps([dataclasses.replace(row, meta={}) for row in rows[0]], rows[1]) == [], "nor without meta"
     assert [found.reason for found in find_overlaps(rows[0], [dataclasses.replace(row, meta={"mode": "dialogue"}) for row in rows[0]])] == ["same prompt"]
+
+
+def test_an_overlap_is_found_in_whatever_form_the_other_file_is(tmp_path):
+    """The same conversations as `lawft data dialogues` writes them, as plain messages, and as prompts without meta."""
+    path = written(tmp_path, "talks.jsonl", lines(*many(12)))
+    build_dialogues([path], tmp_path / "out", shares=SHARES, seed=0)
+    forms = {"dialogue": [row for file in (tmp_path / "out" / "dialogue").iterdir() for row in read_rows(file)]}
+    said = [{"messages": [{**message, "role": {"model": "assistant"}.get(message["role"], message["role"])} for message in record["messages"]]} for record in many(12)]
+    forms["messages"] = read_rows(written(tmp_path, "messages.jsonl", lines(*said)))
+    forms["prompts"] = [dataclasses.replace(row, meta={}) for row in forms["dialogue"]]
+    assert max(len(row.prompt) for row in forms["messages"]) == 5
+    for train in forms.values():
+        for test in forms.values():
+            assert len(find_overlaps(train, test)) == len(train)
+    longest = {name: [row for row in rows if len(row.prompt) == 5] for name, rows in forms.items()}
+    assert {found.reason for found in find_overlaps(longest["dialogue"], longest["messages"])} == {"same prompt"}
 
 
 def as_rows(record):
@@ -406,8 +437,10 @@ def test_the_turns_of_a_long_dialogue_are_no_near_duplicates(tmp_path):
     turns = [row for row in rows if row.meta["conversation"] == "long"]
     assert len(turns) == 12
     assert "near-duplicate" not in {found.code for found in examine(turns)}
-    apart = [dataclasses.replace(row, meta={**row.meta, "mode": None}) for row in turns]
-    assert "near-duplicate" in {found.code for found in examine(apart)}, "as rows of different questions they would be"
+    bare = [dataclasses.replace(row, meta={}) for row in turns]
+    assert "near-duplicate" not in {found.code for found in examine(bare)}, "each grows out of the one before, whatever the rows say"
+    apart = [dataclasses.replace(row, output="何かね。") for row in bare]
+    assert "near-duplicate" in {found.code for found in examine(apart)}, "as rows of different dialogues they would be"
 
 
 def test_the_model_card_shows_no_choices(tmp_path):

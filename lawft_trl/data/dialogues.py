@@ -1,7 +1,5 @@
 """Conversations of a user and a tutor: read from JSON, JSONL or CSV, with every fault at once, and cleaned by counted rules."""
 
-import csv
-import io
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -18,8 +16,9 @@ from lawft_trl.data.dialogue_problems import (
     load,
     shown,
 )
+from lawft_trl.data.questions import shared_passage_groups
 from lawft_trl.errors import InputError
-from lawft_trl.text_files import read_text
+from lawft_trl.text_files import csv_lines, read_text
 
 _COLUMNS = ("conversation_id", "role", "content")  # a CSV file has these
 _MORE_COLUMNS = ("turn", "topic", "group")  # and may have these
@@ -83,10 +82,13 @@ def validate_dataset(paths: Path | Sequence[Path]) -> list[Fault]:
 
 
 def clean(conversations: Sequence[Conversation]) -> Cleaned:
-    """Applies the rules to every text, then leaves out conversations that are the same, turn by turn, as an earlier one."""
+    """Applies the rules to every text, then leaves out conversations that are the same, turn by turn, as an earlier one.
+
+    The group of one that is left out is joined with the earlier one's: both are then named as the first conversation's of them.
+    """
     counts: Counter[str] = Counter()
     first: dict[tuple[str, ...], Conversation] = {}
-    dropped = []
+    dropped, keys = [], []
     for conversation in conversations:
         messages = []
         for message in conversation.messages:
@@ -94,11 +96,18 @@ def clean(conversations: Sequence[Conversation]) -> Cleaned:
             counts.update(applied)
             messages.append({**message, "content": text})
         cleaned = replace(conversation, messages=tuple(messages))
+        keys.append([("group", cleaned.group), ("texts", _texts(cleaned))])
         earlier = first.setdefault(_texts(cleaned), cleaned)
         if earlier is not cleaned:
             counts[_DUPLICATE] += 1
             dropped.append(f"{cleaned.id} ({cleaned.source}) = {earlier.id} ({earlier.source})")
-    return Cleaned(conversations=list(first.values()), counts=dict(counts), dropped=dropped)
+    joined: dict[str, str] = {}  # what a union of groups is called: as the group of its first conversation
+    groups = {
+        conversation.group: joined.setdefault(name, conversation.group)
+        for name, conversation in zip(shared_passage_groups(keys, "joined"), conversations, strict=True)
+    }
+    kept = [replace(conversation, group=groups[conversation.group]) for conversation in first.values()]
+    return Cleaned(conversations=kept, counts=dict(counts), dropped=dropped)
 
 
 def _texts(conversation: Conversation) -> tuple[str, ...]:
@@ -211,17 +220,9 @@ def _why(error: ValueError) -> str:
 
 def _csv(path: Path, text: str) -> tuple[list[tuple[str, object]], list[Fault]]:
     """Conversations of the lines, which name in turn whose they are; `turn`, where there is such a column, counts from 1."""
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    lines: list[tuple[int, list[str]]] = []
-    start = 1
-    try:
-        for cells in reader:
-            if any(cells):
-                lines.append((start, cells))
-            start = reader.line_num + 1
-    except csv.Error as error:
-        mend = 'a text with commas, line breaks or quotation marks stands in "…", and a " within it is written ""'
-        return [], [Fault(kind="not CSV", place=f"{path}:{start}", found=f"not CSV: {error}", mend=mend)]
+    lines, fault = csv_lines(text)
+    if fault:
+        return [], [Fault(kind="not CSV", place=f"{path}:{fault[0]}", found=fault[1], mend="")]
     if not lines:
         return [], [Fault(kind="empty file", place=str(path), found="no cell holds anything", mend="write a header and at least one conversation")]
     header = [name.strip() for name in lines[0][1]]

@@ -95,7 +95,10 @@ def _text(row: Row) -> tuple[bool, tuple[str, ...]]:
 
 
 def _asked(row: Row) -> str:
-    """What tells a prompt from others: its last message, of a dialogue the whole history, for many of its turns are "yes"."""
-    if row.meta.get("mode") == "dialogue":
+    """What tells a prompt from others: its last message; with turns before it the whole history, for many turns are "yes".
+
+    The turns say so, and not `meta.mode`: the same conversation may stand in another file without it.
+    """
+    if any(message["role"] == "assistant" for message in row.prompt):
         return "\n".join(message["content"] for message in row.prompt if message["role"] != "system")
     return row.prompt[-1]["content"]

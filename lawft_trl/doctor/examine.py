@@ -195,7 +195,7 @@ def _another_question(first: Row, row: Row, used_by: Mapping[str, int]) -> bool:
 
 
 def near_duplicate_findings(rows: Sequence[Row]) -> list[Finding]:
-    """Rows of different questions with nearly the same text; permuted copies of one question are none."""
+    """Rows of different questions with nearly the same text; permuted copies of one question and turns of one dialogue are none."""
     from tqdm.auto import tqdm
 
     first: dict[tuple[bool, tuple[str, ...]], dict[Hashable, Row]] = defaultdict(dict)
@@ -210,7 +210,7 @@ def near_duplicate_findings(rows: Sequence[Row]) -> list[Finding]:
     for position, (text, own) in enumerate(tqdm(first.items(), desc="near-duplicates", unit="text", delay=3, leave=False)):
         row, *copies = own.values()
         others = (other for at in index.similar(sets[position], kinds[position]) if at < position for other in owners[at].items())
-        earlier = next((other for name, other in others if name not in own and other.source != row.source), None)
+        earlier = next((other for name, other in others if name not in own and not _of_one_dialogue(row, other)), None)
         pair = (row, earlier) if earlier else (copies[0], row) if copies else None
         if pair:
             hits.append((pair[0], f"like {example(pair[1].source, pair[1].id, '').place.rpartition('/')[2]}: {_shown(pair[0])}"))
@@ -242,7 +242,7 @@ def _text(row: Row) -> tuple[bool, tuple[str, ...]]:
 def _identity(row: Row) -> Hashable:
     """Equal for rows of one question: its id, or the lines of the prompt whatever their order and letters.
 
-    The turns of one dialogue, which grow out of one another, are one.
+    The turns of one dialogue are one where the rows name it: their histories may have lost their beginnings.
     """
     if row.meta.get("mode") == "dialogue" and row.meta.get("group"):
         return row.meta.get("dataset"), "dialogue", row.meta["group"]
@@ -250,6 +250,13 @@ def _identity(row: Row) -> Hashable:
         return row.meta.get("dataset"), row.id
     lines = (line for message in row.prompt for line in unicodedata.normalize("NFKC", message["content"]).split("\n"))
     return frozenset(plain(re.sub(r"^\W*[a-dA-D](?![a-zA-Z])", "", line)) for line in lines)
+
+
+def _of_one_dialogue(row: Row, other: Row) -> bool:
+    """Whether two rows are of one line, or the one's prompt and output begin the other's prompt, whatever their `meta` says."""
+    shorter, longer = sorted((row, other), key=lambda item: len(item.prompt))
+    said = [*shorter.prompt, {"role": "assistant", "content": shorter.output}]
+    return row.source == other.source or said == list(longer.prompt[: len(said)])
 
 
 def _shown(row: Row) -> str:

@@ -18,15 +18,17 @@ from lawft_trl.recipe_style import SOCRATIC, StylePatterns
 # quotation mark and then a word follow: 「…かね？」と彼は言った is one sentence, and no question.
 _END = re.compile(r"(?:[。｡！？!?‼⁇⁈⁉]|．(?!\d))++(?![」』”]+\w)")
 _QUESTION_MARK = re.compile(r"[？?⁇⁈⁉]\W*$")
-# What is left out at both sides of a sentence: marks, brackets, white space, emoji; at the end the drawl of かねー, too.
-_BEFORE, _AFTER = re.compile(r"^[\W_]+"), re.compile(r"[\W_ーｰ]+$")
+# What is left out at both sides of a sentence: marks, brackets, white space, emoji; at the end the drawl of かねー, too, and
+# laughter: （笑）, 笑 by itself, and w, unless it ends a word in Latin letters.
+_BEFORE, _AFTER = re.compile(r"^[\W_]+"), re.compile(r"(?:[\W_ーｰ]|(?<!\w)苦?笑|(?<![a-zA-Zａ-ｚＡ-Ｚ])[wｗ]+)+$")
+_LIST_LETTER = re.compile(r"[a-zA-Zａ-ｚＡ-Ｚア-ンｱ-ﾝ]")  # what ． splits off of "ア．君は…"
 # A word opens a sentence or a clause, and does not begin a negation or an assertion: ではない, ではなく, ではあるまい.
 _CLAUSE, _NO_COPULA = r"(?:^|(?<=[\s、，,､：:；;「『（(…―—]))", r"(?!な[いくかけ]|あ[りるっろ])"
 _PHRASE = 10  # letters that two texts do not share by chance
 
 
 def split_sentences(text: str) -> list[str]:
-    """The sentences of a text with their marks, without those that hold no letter or digit."""
+    """The sentences of a text with their marks, without those that say nothing: marks, laughter, or the number of a list's item."""
     sentences = []
     for line in unicodedata.normalize("NFC", text).splitlines():
         start = 0
@@ -34,7 +36,7 @@ def split_sentences(text: str) -> list[str]:
             sentences.append(line[start : end.end()])
             start = end.end()
         sentences.append(line[start:])
-    return [sentence for sentence in sentences if _core(sentence)]
+    return [sentence for sentence in sentences if _says_something(_core(sentence))]
 
 
 def score_sentence(sentence: str, patterns: StylePatterns = SOCRATIC) -> float:
@@ -87,7 +89,12 @@ def describe_style(replies: Sequence[str], patterns: StylePatterns = SOCRATIC) -
 
 def _core(sentence: str) -> str:
     """A sentence from its first to its last word."""
-    return _AFTER.sub("", _BEFORE.sub("", sentence))
+    return _BEFORE.sub("", _AFTER.sub("", sentence))
+
+
+def _says_something(core: str) -> bool:
+    """Whether there is more than numerals (1, ①, 一), and more than the one letter that numbers an item."""
+    return any(letter.isalnum() and not letter.isnumeric() for letter in core) and not _LIST_LETTER.fullmatch(core)
 
 
 def _parts(sentence: str, patterns: StylePatterns) -> tuple[bool, bool, bool]:

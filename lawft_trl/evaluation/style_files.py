@@ -1,7 +1,5 @@
 """Replies and people's ratings of them, as files give them. No torch."""
 
-import csv
-import io
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,7 +8,7 @@ from pathlib import Path
 from lawft_trl.data.row_problems import record_problems
 from lawft_trl.data.rows import row_turns
 from lawft_trl.errors import InputError
-from lawft_trl.text_files import read_jsonl, read_text
+from lawft_trl.text_files import csv_lines, read_jsonl, read_text
 
 _COLUMNS, _MORE_COLUMNS = ("reply", "rating"), ("id", "rater")
 
@@ -59,17 +57,9 @@ def read_ratings(path: Path) -> list[Rating]:
     Raises:
         InputError: with every faulty line.
     """
-    text = read_text(path)
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    lines, start = [], 1
-    try:
-        for cells in reader:
-            if any(cells):
-                lines.append((start, cells))
-            start = reader.line_num + 1
-    except csv.Error as error:
-        mend = 'a text with commas, line breaks or quotation marks stands in "…", and a " within it is written ""'
-        raise InputError(f"{path}:{start}: not CSV: {error}; {mend}") from None
+    lines, fault = csv_lines(read_text(path))
+    if fault:
+        raise InputError(f"{path}:{fault[0]}: {fault[1]}")
     if len(lines) < 2:
         raise InputError(f"{path}: no ratings; a header {','.join(_COLUMNS)} and one rating a line are expected")
     header = [name.strip() for name in lines[0][1]]
