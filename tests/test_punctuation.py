@@ -1,7 +1,7 @@
 """Punctuation as tokens: nothing where a tokenizer has them, else ordinary tokens whose rows are trained and come back."""
 
 import pytest
-from conftest import TINY_MODEL
+from conftest import QUICKSTART, TINY_MODEL
 
 from lawft_trl.data.chat import encode, load_tokenizer
 from lawft_trl.data.punctuation import (
@@ -10,6 +10,8 @@ from lawft_trl.data.punctuation import (
     describe_punctuation,
     missing_punctuation,
 )
+from lawft_trl.errors import InputError
+from lawft_trl.recipe import load_recipe
 
 TEXT = "では、君は何を知っているのかね？そうだ！正義である。"
 
@@ -39,6 +41,7 @@ def test_what_the_tiny_tokenizer_cuts_is_added_as_ordinary_tokens(tokenizer, tmp
     assert tokenizer.decode(ids, skip_special_tokens=True) == TEXT, "decoding leaves no mark out"
     assert not {"！", "？"} & set(tokenizer.all_special_tokens)
     assert "！ (was 3 tokens), ？ (was 3 tokens)" in describe_punctuation(tokenizer, added)
+    assert "whole embedding and output projection, for they have grown (1.5 MiB)" in describe_punctuation(tokenizer, added, whole=3 * 2**19)
     tokenizer.save_pretrained(tmp_path)
     assert encode(load_tokenizer(str(tmp_path)), TEXT) == ids
 
@@ -58,7 +61,7 @@ def test_rows_begin_as_their_pieces_are_trained_and_come_back(tokenizer, tmp_pat
     from transformers import AutoConfig, AutoModelForCausalLM
 
     from lawft_trl.evaluation.added_rows import grow_embeddings
-    from lawft_trl.training.punctuation_rows import with_trained_rows
+    from lawft_trl.training.punctuation_rows import embedding_bytes, with_trained_rows
 
     base = tmp_path / "base"
     torch.manual_seed(0)
@@ -96,7 +99,11 @@ def test_rows_begin_as_their_pieces_are_trained_and_come_back(tokenizer, tmp_pat
     tokenizer.save_pretrained(tmp_path / "run")
     found = AutoPeftModelForCausalLM.from_pretrained(tmp_path / "run").eval()
     assert torch.allclose(found(input_ids=ids).logits, expected, atol=1e-5)
-    assert any("trainable_tokens_delta" in name for name in load_file(tmp_path / "run" / "adapter_model.safetensors"))
+    written = load_file(tmp_path / "run" / "adapter_model.safetensors")
+    assert any("trainable_tokens_delta" in name for name in written)
+    trained = sum(weight.nbytes for weight in tuned.parameters() if weight.requires_grad)
+    assert embedding_bytes(tuned) >= before.nbytes, "PEFT saves what has grown as a whole"
+    assert sum(tensor.nbytes for tensor in written.values()) == pytest.approx(trained + embedding_bytes(tuned), rel=0.01)
 
 
 def test_nothing_grows_where_nothing_was_added():
@@ -139,3 +146,27 @@ def test_the_rows_are_in_trls_loss(tokenizer, tmp_path, tied):
     rows = {name: weight for name, weight in trainer.model.named_parameters() if "trainable_tokens_delta" in name and weight.requires_grad}
     assert len(rows) == (1 if tied else 2)
     assert all((weight.grad.abs().sum(dim=1) > 0).all() for weight in rows.values())
+
+
+@pytest.mark.parametrize("start", ["pissa", "olora"])
+def test_rows_that_would_not_be_saved_are_refused(start):
+    from lawft_trl.training.adapters import adapter_config
+
+    with pytest.raises(InputError, match=f"init_lora_weights={start} cannot be saved with the rows of 2 added marks") as error:
+        adapter_config(load_recipe(QUICKSTART, ["data.add_punctuation=true", f"lora.init_lora_weights={start}"]))
+    assert error.value.problems == ["set data.add_punctuation=false, or lora.init_lora_weights=true"]
+
+
+@pytest.mark.parametrize("kind", ["MULTI_GPU", "DEEPSPEED"])
+def test_with_several_processes_each_has_the_grown_model_whole(tmp_path, monkeypatch, kind):
+    """As TRL loads a model that it is given by name: without the map, which would leave a part of this one on the disk."""
+    from accelerate.utils import DistributedType
+    from trl import SFTConfig
+
+    from lawft_trl.training.weights import model_to_train
+
+    spread = {"device_map": "auto", "max_memory": {"cpu": "4MB"}}
+    args = SFTConfig(output_dir=str(tmp_path), use_cpu=True, bf16=False, report_to=[], model_init_kwargs=spread)
+    monkeypatch.setattr(args.distributed_state, "distributed_type", DistributedType[kind])
+    model = model_to_train(load_recipe(QUICKSTART, ["data.add_punctuation=true"]), args, None)
+    assert not hasattr(model, "hf_device_map") and not any(weight.is_meta for weight in model.parameters())

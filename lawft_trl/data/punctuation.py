@@ -45,9 +45,16 @@ def add_punctuation(tokenizer: "PreTrainedTokenizerBase") -> dict[int, list[int]
     return {tokenizer.convert_tokens_to_ids(mark): list(ids) for mark, ids in pieces.items()}
 
 
-def describe_punctuation(tokenizer: "PreTrainedTokenizerBase", added: Mapping[int, Sequence[int]]) -> str:
-    """What `add_punctuation` did, in one line."""
+def describe_punctuation(tokenizer: "PreTrainedTokenizerBase", added: Mapping[int, Sequence[int]], *, whole: int = 0) -> str:
+    """What `add_punctuation` did, in one line.
+
+    Args:
+        tokenizer: the changed one.
+        added: what `add_punctuation` returned.
+        whole: bytes of embedding and output projection that are saved with the adapter beside the trained rows.
+    """
     if not added:
         return f"punctuation: {''.join(PUNCTUATION)} are single tokens already; nothing was added"
     marks = ", ".join(f"{tokenizer.decode([token])} (was {len(ids)} tokens)" for token, ids in added.items())
-    return f"punctuation: added as ordinary tokens: {marks}; their rows are trained and saved with the adapter"
+    beside = f", which also holds the whole embedding and output projection, for they have grown ({whole / 2**20:,.1f} MiB)" if whole else ""
+    return f"punctuation: added as ordinary tokens: {marks}; their rows are trained and saved with the adapter{beside}"

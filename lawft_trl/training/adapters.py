@@ -10,7 +10,7 @@ from lawft_trl.recipe import Recipe
 from lawft_trl.recipe_adapters import changes_base
 from lawft_trl.training.activations import meta_model
 from lawft_trl.training.estimate import read_config
-from lawft_trl.training.punctuation_rows import added_marks, with_trained_rows
+from lawft_trl.training.punctuation_rows import added_marks, embedding_bytes, with_trained_rows
 
 if TYPE_CHECKING:
     from peft import LoraConfig
@@ -24,7 +24,8 @@ def adapter_config(recipe: Recipe) -> "LoraConfig | None":
     """The section `lora` as PEFT's object; `None` where all weights are trained.
 
     Raises:
-        InputError: when PEFT refuses it, or it does not fit the model, found on a model without weights.
+        InputError: when PEFT refuses it, or it does not fit the model, found on a model without weights; or when it could not
+            be saved with the rows of added marks.
     """
     from peft import LoraConfig
 
@@ -52,7 +53,7 @@ def describe_trained(trainer: "SFTTrainer", recipe: Recipe) -> str:
     if "lora" in recipe.values:
         used = trainer.model.config.get_text_config()._attn_implementation
         other = f"; attention: {used}, for this model has no {wanted}" if (wanted := recipe.model.attn_implementation) not in (None, used) else ""
-        marks = f"\n{describe_punctuation(trainer.processing_class, added_marks(recipe))}" if recipe.data.add_punctuation else ""
+        marks = f"\n{describe_punctuation(trainer.processing_class, added_marks(recipe), whole=embedding_bytes(trainer.model))}" if recipe.data.add_punctuation else ""
         return f"Trained: an adapter of {count:,} weights{other}{marks}{_about_rate(trainer, recipe)}"
     kinds = {str(dtype).removeprefix("torch.") for _, dtype in weights}
     text = f"Trained: all {count:,} weights, in {', '.join(sorted(kinds))}"

@@ -73,12 +73,27 @@ def refuse_unusable(target: Path, wanted: Mapping[str, Any], name: str | None, *
     if later and not force:
         raise InputError(
             f"{work}: later checkpoints than {path.name} are there: {', '.join(reversed(later))}",
-            [f"--force removes them, and the run goes on from {path.name}", "--resume without a name takes the latest"],
+            [f"--force removes them, and the run goes on from {path.name}", *_lost_best(work, work / path.name), "--resume without a name takes the latest"],
         )
+
+
+def _lost_best(work: Path, checkpoint: Path) -> list[str]:
+    """A sentence where the run is to end with its best checkpoint, and the best one until this is gone; else none.
+
+    The trainer has removed it once a later one was better, and the run may now go on from before that. transformers forgets the
+    folder with a warning, but not the figure, which is still to be beaten.
+    """
+    training = json.loads((work / "run.json").read_text(encoding="utf-8"))["identity"]["recipe"]["training"]
+    best = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))["best_model_checkpoint"]
+    if not training.get("load_best_model_at_end") or best is None or Path(best).is_dir():
+        return []
+    return [f"{Path(best).name}, the best until {checkpoint.name}, is gone: where no checkpoint from here on is better, the run ends with its last step"]
 
 
 def drop_later(work: Path, checkpoint: Path, say: Callable[[str], None]) -> None:
     """Removes the checkpoints behind the one a run goes on from: it will write them again, and `--resume` would take them.
+
+    Says too where the best checkpoint until then is lost.
 
     Args:
         work: the folder of an unfinished run.
@@ -89,6 +104,8 @@ def drop_later(work: Path, checkpoint: Path, say: Callable[[str], None]) -> None
         if _step(path) > _step(checkpoint):
             say(f"{path}: removed, the run goes on from {checkpoint.name}")
             shutil.rmtree(path)
+    for sentence in _lost_best(work, checkpoint):
+        say(f"{work}: {sentence}")
 
 
 def drop_broken(work: Path, say: Callable[[str], None]) -> None:

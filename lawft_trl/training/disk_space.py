@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from lawft_trl.errors import InputError
 from lawft_trl.recipe import Recipe
 from lawft_trl.training.estimate import optimizer, optimizer_bytes
+from lawft_trl.training.punctuation_rows import embedding_bytes
 
 if TYPE_CHECKING:
     from trl import SFTTrainer
@@ -53,7 +54,7 @@ def written_bytes(trainer: "SFTTrainer", recipe: Recipe) -> tuple[int, int]:
     sizes = [weight.numel() for weight in trained]
     weights = sum(weight.numel() * weight.element_size() for weight in trained)
     tokenizer = len(trainer.processing_class.backend_tokenizer.to_str(pretty=True).encode())
-    final = weights + tokenizer + _SMALL_FILES
+    final = weights + embedding_bytes(trainer.model) + tokenizer + _SMALL_FILES
     return final, final + optimizer_bytes(optimizer(recipe), sizes, max((weight.element_size() for weight in trained), default=4))
 
 

@@ -108,7 +108,7 @@ def _machine(recipe: Recipe, environment: Mapping[str, str], report: Callable[[s
 
 
 def _cards(recipe: Recipe, environment: Mapping[str, str], gpus: int, bf16: bool, report: Callable[[str], None]) -> None:
-    """As many processes as GPUs, and precision that the GPUs have."""
+    """As many processes as GPUs, no memory planned on others, and precision that the GPUs have."""
     local = int(environment.get("LOCAL_WORLD_SIZE", 1))
     if gpus > 1 and "LOCAL_RANK" not in environment and not _splits(recipe.model.device_map):
         report(
@@ -118,6 +118,14 @@ def _cards(recipe: Recipe, environment: Mapping[str, str], gpus: int, bf16: bool
         )
     if gpus and local > gpus:
         report(f"{local} processes were started on this machine and {gpus} GPU(s) are visible: give the launcher --num_processes {gpus}")
+    named = [device for device in recipe.model.max_memory or {} if isinstance(device, int)]
+    # accelerate only warns, and then plans layers onto GPUs that are not there.
+    if gpus and _processes(environment) == 1 and _splits(recipe.model.device_map) and max(named, default=0) >= gpus:
+        report(
+            f"{len(named)} GPU(s) are named in model.max_memory ({', '.join(map(str, named))}) and {gpus} GPU(s) are visible, counted from 0: name "
+            "these alone, as in model.max_memory='{0: 4GiB, cpu: 24GB}'; or, where one GPU holds the model, set model.device_map=null "
+            "model.max_memory=null, as recipes/socratic_bf16.yaml does"
+        )
     if bf16 or not gpus:
         return
     if recipe.training("bf16") or (recipe.training("bf16") is None and not recipe.training("fp16")):
