@@ -24,8 +24,9 @@ class DevFigures(TrainerCallback):
     evaluation, with the same step. The entry of step 0 is the model before the training: the base model, as adapters begin.
     It never counts as the best.
 
-    The model is asked with the adapter on and as the trainer runs it (mixed precision included), in `eval` mode, in
-    which nothing is drawn from a random generator: the training is the same with and without this.
+    The model is asked with the adapter on, in `eval` mode, in which nothing is drawn from a random generator: the training is
+    the same with and without this. What goes through the model's `forward` has the trainer's mixed precision; what an adapter
+    generates has not, for `PeftModel.generate` calls the model within it, and computes in the weights' own types.
 
     Args:
         trainer: it must not split the model over processes; see `refuse_split`.
