@@ -73,6 +73,7 @@ def test_through_a_pipe_each_line_is_a_turn(loud, session):
     assert "no legal advice" in done.stderr and "/nonsense: no such command" in done.stderr and "nothing was asked yet" in done.stderr
 
 
+@pytest.mark.slow
 def test_on_a_terminal_the_answers_stand_side_by_side(loud):
     ours, theirs = pty.openpty()
     environment = os.environ | {"TERM": "xterm", "COLUMNS": "100"}

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import wandb
 from conftest import run_lawft, run_sft
 from tiny_chat import make_data, make_model, make_recipe, read_lines
 from wandb_file import read_wandb
@@ -22,7 +23,7 @@ from lawft_trl.errors import InputError
 from lawft_trl.evaluation.compare_styles import compare_styles
 from lawft_trl.evaluation.evaluate import evaluate_run
 from lawft_trl.evaluation.loading import load_tuned
-from lawft_trl.evaluation.style import score_reply
+from lawft_trl.evaluation.style import describe_style, score_reply
 from lawft_trl.evaluation.style_comparison import ScoredReply, compare_replies, describe_replies, find_gaming
 from lawft_trl.evaluation.style_report import style_headline, style_lines
 from lawft_trl.evaluation.wandb_log import log_style
@@ -135,10 +136,10 @@ def test_everyone_who_reads_evaluations(evaluated, run, tmp_path):
     ("command", "expected"),
     [
         (["log", "PARENT", "--figure", "OUT.svg"], "none of the runs was evaluated on questions"),
-        (["rescore", "RUN"], "whose replies have a style and no letters"),
-        (["ladder", "RUN"], "this asks four-choice questions, and pattern.answer is dialogue"),
-        (["cv", "RECIPE"], "this asks four-choice questions, and pattern.answer is dialogue"),
-        (["sweep", "RECIPE", "lora.r=4,8"], "this asks four-choice questions, and pattern.answer is dialogue"),
+        pytest.param(["rescore", "RUN"], "whose replies have a style and no letters", marks=pytest.mark.slow),
+        pytest.param(["ladder", "RUN"], "this asks four-choice questions, and pattern.answer is dialogue", marks=pytest.mark.slow),
+        pytest.param(["cv", "RECIPE"], "this asks four-choice questions, and pattern.answer is dialogue", marks=pytest.mark.slow),
+        pytest.param(["sweep", "RECIPE", "lora.r=4,8"], "this asks four-choice questions, and pattern.answer is dialogue", marks=pytest.mark.slow),
         (["eval", "RUN", "--answer", "cot", "--orders", "1"], "--answer, --orders: of four-choice questions"),
         (["eval", "RUN", "--samples", "3", "--name", "x"], "--samples: of four-choice questions"),
         (["eval", "RUN"], "already there; give another --name, or --force"),
@@ -181,6 +182,7 @@ def test_the_first_turns_only_and_what_was_trained_on(run):
         evaluate_run(run, test=train, name="trained")
 
 
+@pytest.mark.slow
 def test_all_weights_and_a_rehearsal(recipe, tmp_path):
     """A run without an adapter is asked as two models; its rehearsal ends with a report that means nothing."""
     out = tmp_path / "run"
@@ -207,9 +209,11 @@ def test_two_evaluations_are_paired(evaluated, tmp_path):
 
     done = run_lawft("compare", folder, other, "--gate", "--out", tmp_path / "out", check=True).stdout
     assert "gate: passed" in done and "2  better: +" in done and "rose in 8 of 8 conversations" in done
+    assert "2  one reply for all: " in done, "a verdict does not stand alone"
     result = json.loads((tmp_path / "out" / "comparison.json").read_text(encoding="utf-8"))
     assert result["sides"][1]["comparison"]["p_value"] == pytest.approx(2 / 2**8), "eight conversations that all rose"
-    assert "| **style** |" in (tmp_path / "out" / "comparison.md").read_text(encoding="utf-8")
+    written = (tmp_path / "out" / "comparison.md").read_text(encoding="utf-8")
+    assert "| **style** |" in written and "- 2, **one reply for all**: " in written
     backwards = run_lawft("compare", f"{other}:tuned", folder, "--gate")
     assert backwards.returncode == 1 and "2  worse: -" in backwards.stdout
 
@@ -269,7 +273,8 @@ def test_conversations_of_a_group_are_one():
         compare_replies(first, second[1:], seed=0)
 
 
-FAIR = {"empty": 0.0, "same_reply": 0.0, "repeated_within": 0.0, "cut": 0.0, "only_questions": 0.2, "distinct_2": 0.5, "characters": 60.0, "perplexity": 20.0}
+FAIR = {"empty": 0.0, "same_reply": 0.0, "repeated_within": 0.0, "cut": 0.0, "only_questions": 0.2, "characters": 60.0, "perplexity": 20.0}
+FAIR["distinct_2_by_letters"] = {"64": 0.9, "128": 0.5}
 
 
 @pytest.mark.parametrize(
@@ -277,7 +282,10 @@ FAIR = {"empty": 0.0, "same_reply": 0.0, "repeated_within": 0.0, "cut": 0.0, "on
     [
         ({}, []),
         ({"empty": 0.1}, ["silence"]),
-        ({"same_reply": 0.9, "distinct_2": 0.1}, ["one reply for all", "few words"]),
+        ({"same_reply": 0.9, "distinct_2_by_letters": {"64": 0.9, "128": 0.1}}, ["one reply for all", "few words"]),
+        ({"distinct_2_by_letters": {"64": 0.8}}, []),
+        ({"distinct_2_by_letters": {"64": 0.4, "128": 0.4, "256": 0.05}}, []),
+        ({"distinct_2_by_letters": {}}, []),
         ({"repeated_within": 0.3}, ["repetition"]),
         ({"cut": 0.5}, ["no end"]),
         ({"only_questions": 1.0, "characters": 20.0}, ["nothing but questions", "short replies"]),
@@ -286,9 +294,24 @@ FAIR = {"empty": 0.0, "same_reply": 0.0, "repeated_within": 0.0, "cut": 0.0, "on
     ],
 )
 def test_signs_of_gaming(figures, names):
-    found = find_gaming(FAIR, FAIR | figures, FAIR)
+    tutor = FAIR | {"perplexity": 1000.0}
+    found = find_gaming(FAIR, FAIR | figures, tutor)
     assert [each["name"] for each in found] == names
     assert all(re.search(r"base|tutor", each["says"]) and each["try_next"] for each in found)
+
+
+def test_more_text_is_not_fewer_words():
+    """Distinct-2 falls with the amount of text; of equal numbers of letters it does not."""
+    vocabulary = [chr(ord("あ") + place) for place in range(60)]
+    draw = np.random.default_rng(0)
+    few, many = (["".join(draw.choice(vocabulary, 50)) + "。" for _ in range(count)] for count in (10, 400))
+    short, long = (describe_replies([replies({str(place): [0.5]}, text)[0] for place, text in enumerate(texts)], SOCRATIC, seed=0) for texts in (few, many))
+    assert long["distinct_2"] < 0.5 * short["distinct_2"]
+    kept = [*(text[:50] for text in many[:5]), many[5][:6]]
+    assert long["distinct_2_by_letters"]["256"] == describe_style(kept, SOCRATIC)["distinct_2"]
+    assert max(map(int, short["distinct_2_by_letters"])) == 256 and max(map(int, long["distinct_2_by_letters"])) == 16384
+    short["perplexity"] = long["perplexity"] = None
+    assert find_gaming(short, long, short) == []
 
 
 def test_what_is_contaminated_has_no_verdict(evaluated, run):
@@ -325,6 +348,7 @@ def test_what_wandb_logs(evaluated, tmp_path):
         said.setdefault(line.pop("model"), []).append(ScoredReply(**line))
     where = log_style(metrics, said, (folder / "style.png").read_bytes(), MonitorSection(wandb="offline"), folder=tmp_path)
     assert where.startswith("offline; to send it: wandb sync")
+    wandb.teardown()  # its own process may still be writing
     (file,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
     logged = read_wandb(file)
     assert logged.summary["eval/tuned/style"] == metrics["models"]["tuned"]["style"] and logged.summary["eval/verdict"] == metrics["comparison"]["verdict"]

@@ -81,6 +81,7 @@ def left_behind(killed: SimpleNamespace, folder: Path) -> list[str]:
     return [*killed.arguments, f"training.output_dir={folder}/run"]
 
 
+@pytest.mark.slow
 def test_the_files_are_current_when_a_run_is_killed(killed):
     lines = lines_of(killed.work)
     assert [int(line["step"]) for line in lines] == [0, 8, 12, 16, 24]
@@ -92,6 +93,7 @@ def test_the_files_are_current_when_a_run_is_killed(killed):
     assert not list(killed.work.glob(".*")), "nothing half-written"
 
 
+@pytest.mark.slow
 def test_a_resumed_run_tells_the_same_as_one_that_was_not_killed(killed, tmp_path):
     arguments = left_behind(killed, tmp_path)
     run, whole = tmp_path / "run", killed.whole
@@ -108,6 +110,7 @@ def test_a_resumed_run_tells_the_same_as_one_that_was_not_killed(killed, tmp_pat
         assert all(torch.equal(mine[name], other[name]) for name in other)
 
 
+@pytest.mark.slow
 def test_the_best_checkpoint_survives_the_limit_and_is_what_is_kept(killed):
     whole = killed.whole
     assert {path.name for path in whole.glob("checkpoint-*")} == {"checkpoint-12", "checkpoint-40"}
@@ -120,6 +123,7 @@ def test_the_best_checkpoint_survives_the_limit_and_is_what_is_kept(killed):
     assert not all(torch.equal(last[name], kept[name]) for name in kept)
 
 
+@pytest.mark.slow
 def test_a_named_checkpoint_is_gone_on_from_and_later_ones_go_only_by_force(killed, tmp_path):
     """The files that were left tell of steps behind it, which appear once."""
     arguments = left_behind(killed, tmp_path)
@@ -132,6 +136,7 @@ def test_a_named_checkpoint_is_gone_on_from_and_later_ones_go_only_by_force(kill
     assert all(torch.equal(mine[name], other[name]) for name in other)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "more", "expected"),
     [

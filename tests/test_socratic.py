@@ -147,6 +147,7 @@ def test_sample_or_files(dialogues):
         assert result.returncode == 2 and "lawft data dialogues --sample --out data/socratic" in result.stderr
 
 
+@pytest.mark.slow
 def test_the_rehearsal_is_of_a_gemma(dialogues):
     assert rehearsal_changes(SOCRATIC, [])["model.name_or_path"] == str(TINY_CHAT_MODEL)
     assert rehearsal_changes(ROOT / "recipes" / "direct_norag.yaml", []) is REHEARSAL
@@ -157,6 +158,7 @@ def test_the_rehearsal_is_of_a_gemma(dialogues):
     assert config["base_model_name_or_path"] == str(TINY_CHAT_MODEL) and config["r"] == 16 and not config["trainable_token_indices"]
 
 
+@pytest.mark.slow
 def test_marks_that_a_tokenizer_lacks_are_trained_with_the_adapter(dialogues):
     """The tiny Qwen cuts ！ and ？ into three pieces each."""
     from lawft_trl.data.chat import encode, load_tokenizer
@@ -187,7 +189,7 @@ def test_marks_that_a_tokenizer_lacks_are_trained_with_the_adapter(dialogues):
 @pytest.mark.slow
 def test_replies_become_socratic(dialogues):
     """The whole of the small recipe: held-out dialogues, base against tuned, paired."""
-    run_sft(TINY, launcher=CPU, cwd=dialogues, check=True)
+    run_sft(TINY, f"model.name_or_path={TINY_CHAT_MODEL}", launcher=CPU, cwd=dialogues, check=True)
     run_lawft("eval", "runs/tiny_socratic", cwd=dialogues, check=True)
     (file,) = (dialogues / "runs" / "tiny_socratic" / "eval").glob("*/metrics.json")
     metrics = json.loads(file.read_text(encoding="utf-8"))

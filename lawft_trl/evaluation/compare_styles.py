@@ -9,7 +9,13 @@ from typing import Any
 from lawft_trl.errors import InputError
 from lawft_trl.evaluation.folder import find_evaluation
 from lawft_trl.evaluation.paired import holm
-from lawft_trl.evaluation.style_comparison import ScoredReply, compare_replies, describe_replies, judge_style
+from lawft_trl.evaluation.style_comparison import (
+    ScoredReply,
+    compare_replies,
+    describe_replies,
+    find_gaming,
+    judge_style,
+)
 from lawft_trl.evaluation.style_report import FIGURES, figure_text
 from lawft_trl.recipe_style import style_patterns
 from lawft_trl.text_files import read_jsonl
@@ -20,13 +26,19 @@ _NAMED = 5
 
 @dataclass(frozen=True, kw_only=True)
 class StyleSide:
-    """One model of one evaluation: as the user named it, the evaluation's folder and metrics, and the model's replies."""
+    """One model of one evaluation: as the user named it, the evaluation's folder and metrics, and the model's replies.
+
+    `figures` are of these replies; `diagnosis` are the signs that their style was had too cheaply, beside base and tutor of the
+    same evaluation.
+    """
 
     name: str
     model: str
     path: Path
     metrics: dict[str, Any]
     replies: list[ScoredReply]
+    figures: dict[str, Any]
+    diagnosis: list[dict[str, str]]
 
 
 def are_styles(names: Sequence[str]) -> bool:
@@ -50,8 +62,13 @@ def _split(name: str) -> tuple[Path, str]:
     return (Path(path), model) if colon and not Path(name).exists() else (Path(name), "")
 
 
-def read_style_side(name: str, model: str | None = None) -> StyleSide:
+def read_style_side(name: str, model: str | None = None, *, seed: int = SEED) -> StyleSide:
     """The model that `PATH` or `PATH:MODEL` names; `model`, else the tuned one, where it names none.
+
+    Args:
+        name: what the user typed.
+        model: of the evaluation, where `name` names none.
+        seed: of the bootstrap.
 
     Raises:
         InputError: when there is no such evaluation of dialogues, it is damaged, or it has no such model.
@@ -65,12 +82,17 @@ def read_style_side(name: str, model: str | None = None) -> StyleSide:
             replies.setdefault(line.pop("model"), []).append(ScoredReply(**line))
         if metrics["answer"] != "dialogue" or set(replies) != set(metrics["models"]):
             raise ValueError("metrics.json and predictions.jsonl are not about the same models")
-        style_patterns(metrics["patterns"], str(folder))
+        patterns = style_patterns(metrics["patterns"], str(folder))
+        # The perplexity is the evaluation's own, of the base it was made with
+        figures = {each: {**describe_replies(said, patterns, seed=seed), "perplexity": metrics["models"][each]["perplexity"]} for each, said in replies.items()}
+        signs = {each: find_gaming(figures["base"], found, metrics["tutor"]) for each, found in figures.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{folder}: not an evaluation of dialogues of this version: {error!r:.100}; evaluate again with --force") from error
     if wanted not in replies:
         raise InputError(f"{folder}: no model {wanted!r} there; there is {', '.join(f'{path}:{other}' for other in replies)}")
-    return StyleSide(name=f"{path}:{wanted}", model=wanted, path=folder, metrics=metrics, replies=replies[wanted])
+    return StyleSide(
+        name=f"{path}:{wanted}", model=wanted, path=folder, metrics=metrics, replies=replies[wanted], figures=figures[wanted], diagnosis=signs[wanted]
+    )
 
 
 def compare_styles(names: Sequence[str], *, model: str | None = None, seed: int = SEED) -> dict[str, Any]:
@@ -83,8 +105,9 @@ def compare_styles(names: Sequence[str], *, model: str | None = None, seed: int 
 
     Returns:
         As `compare_evaluations`: `answer` (`"dialogue"`), `contaminated`, `rehearsal`, `warnings`, `patterns`, `replies`, and `sides`
-        with `name`, `path`, `model`, `figures`, and all but the first `comparison`: what `compare_replies` returns, with
-        `holm_p_value`, adjusted for all comparisons made here, by which the verdict is made.
+        with `name`, `path`, `model`, `figures`, `diagnosis` (of `find_gaming`, beside the base and the tutor of its own evaluation),
+        and all but the first `comparison`: what `compare_replies` returns, with `holm_p_value`, adjusted for all comparisons made
+        here, by which the verdict is made.
 
     Raises:
         InputError: when they cannot be compared; every difference is named.
@@ -94,14 +117,13 @@ def compare_styles(names: Sequence[str], *, model: str | None = None, seed: int 
     sides, problems = [], []
     for name in names:
         try:
-            sides.append(read_style_side(name, model))
+            sides.append(read_style_side(name, model, seed=seed))
         except InputError as error:
             problems += [error.heading, *error.problems]
     if problems:
         raise InputError("not everything named can be compared", problems)
     _refuse_different(sides)
     first, *others = sides
-    patterns = style_patterns(first.metrics["patterns"], first.name)
     found = [compare_replies(first.replies, other.replies, seed=seed) for other in others]
     for comparison, p_value in zip(found, holm([each["p_value"] for each in found]), strict=True):
         verdict, reason = judge_style(*comparison["interval"], p_value)
@@ -115,15 +137,11 @@ def compare_styles(names: Sequence[str], *, model: str | None = None, seed: int 
         "patterns": first.metrics["patterns"],
         "replies": len(first.replies),
         "sides": [
-            {"name": side.name, "path": str(side.path), "model": side.model, "figures": _figures(side, patterns, seed)} | ({"comparison": comparison} if comparison else {})
+            {"name": side.name, "path": str(side.path), "model": side.model, "figures": side.figures, "diagnosis": side.diagnosis}
+            | ({"comparison": comparison} if comparison else {})
             for side, comparison in zip(sides, [None, *found], strict=True)
         ],
     }
-
-
-def _figures(side: StyleSide, patterns: Any, seed: int) -> dict[str, Any]:
-    """The figures of a side, and what its own evaluation says of the perplexity, which is that of the base it was made with."""
-    return {**describe_replies(side.replies, patterns, seed=seed), "perplexity": side.metrics["models"][side.model].get("perplexity")}
 
 
 def _refuse_different(sides: Sequence[StyleSide]) -> None:
@@ -165,7 +183,10 @@ def style_comparison_lines(result: Mapping[str, Any]) -> list[str]:
             f"{number}  {side['name']}: style {figures['style']:.3f} [{low:.3f}, {high:.3f}], only questions {figures['only_questions']:.0%}, "
             f"same reply {figures['same_reply']:.0%}, distinct-2 {figures['distinct_2']:.2f}"
         )
-    return [*lines, *(f"{number}  {_verdict(result, side['comparison'])}" for number, side in enumerate(result["sides"][1:], start=2)), _how(result)]
+    for number, side in enumerate(result["sides"], start=1):
+        lines += [f"{number}  {_verdict(result, side['comparison'])}"] if "comparison" in side else []
+        lines += [f"{number}  {found['name']}: {found['says']}" for found in side["diagnosis"]]
+    return [*lines, _how(result)]
 
 
 def render_style_comparison(result: Mapping[str, Any]) -> str:
@@ -181,7 +202,10 @@ def render_style_comparison(result: Mapping[str, Any]) -> str:
     lines += [f"| | {' | '.join(str(number) for number in range(1, len(sides) + 1))} |", "|---" * (len(sides) + 1) + "|"]
     lines.append(f"| **style** | {' | '.join(format(side['figures']['style'], '.3f') for side in sides)} |")
     lines += [f"| {name} | {' | '.join(figure_text(key, side['figures'][key]) for side in sides)} |" for key, name in FIGURES.items()]
-    lines += ["", *(f"{number}. {_verdict(result, side['comparison'])}" for number, side in enumerate(sides[1:], start=2)), "", _how(result), ""]
+    lines += ["", *(f"{number}. {_verdict(result, side['comparison'])}" for number, side in enumerate(sides[1:], start=2)), ""]
+    if signs := [(number, found) for number, side in enumerate(sides, start=1) for found in side["diagnosis"]]:
+        lines += ["## It may be worth less than it seems", "", *(f"- {number}, **{found['name']}**: {found['says']}\n  Next: {found['try_next']}" for number, found in signs), ""]
+    lines += [_how(result), ""]
     return "\n".join(lines)
 
 

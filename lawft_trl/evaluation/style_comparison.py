@@ -6,11 +6,13 @@ from typing import Any
 
 import numpy as np
 
+from lawft_trl.data.near_duplicates import plain
 from lawft_trl.evaluation.paired import cluster_interval, sign_flip
 from lawft_trl.evaluation.style import describe_style
 from lawft_trl.recipe_style import StylePatterns
 
 _SIGNIFICANT = 0.05
+_FEWEST_LETTERS = 64  # of which distinct-2 says something
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,16 +40,18 @@ class ScoredReply:
 
 def describe_replies(replies: Sequence[ScoredReply], patterns: StylePatterns, *, seed: int) -> dict[str, Any]:
     """The figures of `describe_style`, but the `style` is the mean over conversations of the mean over their turns; with its
-    `interval` (95 %, bootstrap over groups), `conversations` and `cut`, the share of replies that reached the greatest length.
+    `interval` (95 %, bootstrap over groups), `conversations`, `cut`, the share of replies that reached the greatest length, and
+    `distinct_2_by_letters`: distinct-2 of the first 64, 128, 256, … letters, by which replies of unequal length are compared.
 
     Args:
         replies: of one model, at least one.
         patterns: what their style was scored by.
         seed: of the bootstrap.
     """
-    scores = _by_conversation(replies)
+    scores, said = _by_conversation(replies), [reply.reply for reply in replies]
     return {
-        **describe_style([reply.reply for reply in replies], patterns),
+        **describe_style(said, patterns),
+        "distinct_2_by_letters": _distinct_by_letters(said),
         "style": float(np.mean(list(scores.values()))),
         "interval": list(cluster_interval(list(scores.values()), _groups(replies, scores), seed)),
         "conversations": len(scores),
@@ -115,11 +119,17 @@ def find_gaming(base: Mapping[str, Any], tuned: Mapping[str, Any], tutor: Mappin
         tutor: those of the tutor's own turns.
     """
     percent = "{:.0%}".format
+    letters = max(set.intersection(*(set(side["distinct_2_by_letters"]) for side in (base, tuned, tutor))), key=int, default=None)
+    # Of too few letters nothing is said: all are taken for different
+    base, tuned, tutor = ({**side, "distinct_2": side["distinct_2_by_letters"].get(letters, 1.0)} for side in (base, tuned, tutor))
 
     def sides(key: str, form: Any) -> str:
         return f"{form(tuned[key])} (base {form(base[key])}, tutor {form(tutor[key])})"
 
-    surprise = [side["perplexity"] for side in (tuned, tutor)]
+    def number(value: float | None) -> str:
+        return "-" if value is None else f"{value:.1f}"
+
+    surprise = [side["perplexity"] for side in (tuned, base)]
     signs = (
         (tuned["empty"] > base["empty"] + 0.05, "silence", f"replies without a sentence: {sides('empty', percent)}", "train less, or with a lower training.learning_rate"),
         (
@@ -141,7 +151,12 @@ def find_gaming(base: Mapping[str, Any], tuned: Mapping[str, Any], tutor: Mappin
             f"replies whose every sentence asks: {sides('only_questions', percent)}",
             "read the replies: the tutor of the dialogues also answers",
         ),
-        (tuned["distinct_2"] < 0.5 * min(base["distinct_2"], tutor["distinct_2"]), "few words", f"distinct-2: {sides('distinct_2', '{:.2f}'.format)}", "fewer epochs, or more varied dialogues"),
+        (
+            tuned["distinct_2"] < 0.5 * min(base["distinct_2"], tutor["distinct_2"]),
+            "few words",
+            f"distinct-2 of the first {letters} letters: {sides('distinct_2', '{:.2f}'.format)}",
+            "fewer epochs, or more varied dialogues",
+        ),
         (
             tuned["characters"] < 0.5 * min(base["characters"], tutor["characters"]),
             "short replies",
@@ -151,11 +166,25 @@ def find_gaming(base: Mapping[str, Any], tuned: Mapping[str, Any], tutor: Mappin
         (
             None not in surprise and surprise[0] > 2 * surprise[1],
             "odd language",
-            f"the base finds the tuned replies stranger than the tutor's own: perplexity {surprise[0] or 0:.1f} against {surprise[1] or 0:.1f}",
-            "read the replies; a lower training.learning_rate or fewer epochs",
+            f"the base finds the replies stranger than its own: perplexity {sides('perplexity', number)}",
+            "read the replies: another manner alone is strange to the base, as the tutor's is; if they are broken, a lower training.learning_rate or fewer epochs",
         ),
     )
     return [{"name": name, "says": says, "try_next": try_next} for found, name, says, try_next in signs if found]
+
+
+def _distinct_by_letters(replies: Sequence[str]) -> dict[str, float]:
+    """Number of letters, a power of two -> distinct-2 of the first so many letters of all replies."""
+    different, pairs, letters, found = set(), 0, 0, {}
+    for text in map(plain, replies):
+        for place in range(len(text)):
+            letters += 1
+            if place:
+                pairs += 1
+                different.add(text[place - 1 : place + 1])
+            if pairs and letters >= _FEWEST_LETTERS and letters.bit_count() == 1:
+                found[str(letters)] = len(different) / pairs
+    return found
 
 
 def _by_conversation(replies: Sequence[ScoredReply]) -> dict[str, float]:
