@@ -140,6 +140,7 @@ def test_all_weights_move_and_the_run_is_a_model_folder(whole):
     assert torch.equal(tuned, log_probs(model)) and torch.equal(base, base_log_probs()) and not torch.equal(base, tuned)
 
 
+@pytest.mark.slow
 def test_every_verb_works_on_a_whole_model_or_refuses_in_words(whole, small_data, tmp_path):
     result = run_lawft("eval", whole, "--test", rows_file(small_data, "dev"), "--name", "dev", check=True)
     assert "base" in result.stdout and "tuned" in result.stdout

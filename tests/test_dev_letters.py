@@ -181,6 +181,7 @@ def test_a_planted_collapse_is_called_one_and_stopped(sample_data, small, dev, t
     assert all(torch.equal(best[name], tensor) for name, tensor in adapter(run).items()), "what was before the collapse is kept"
 
 
+@pytest.mark.slow
 def test_two_processes_see_what_one_sees(watched, small, dev, tmp_path):
     run = tmp_path / "run"
     two = run_sft(QUICKSTART, *for_watched(small, dev, run), "training.max_steps=2", launcher=TWO, check=True, OMP_NUM_THREADS="1")

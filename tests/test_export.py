@@ -246,6 +246,7 @@ def test_served_answers_are_the_adapters(trained, tmp_path, capsys):
     assert contents(trained) == before
 
 
+@pytest.mark.slow
 def test_an_adapter_of_a_4bit_base_says_so(sample_data, tmp_path, capsys):
     run, out = tmp_path / "nf4", tmp_path / "out"
     run_sft(QUICKSTART, *settings(sample_data, run, *NF4), check=True)

@@ -150,6 +150,7 @@ def test_two_processes_complain_with_one_voice(sample_data, tmp_path):
     assert result.stderr.count("did you mean learning_rate?") == 1
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_is_resumed_only_unchanged(sample_data, tmp_path):
     steps = ["training.max_steps=12", "training.save_strategy=steps", "training.save_steps=2"]
     whole = tmp_path / "whole"

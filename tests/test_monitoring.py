@@ -105,10 +105,11 @@ def test_tensorboard_has_every_step(interrupted):
 def test_a_log_file_has_a_plain_line_for_each_step(interrupted):
     lines = [line for line in interrupted.said.splitlines() if line.startswith("step ")]
     form = re.compile(
-        r"step \d+/24 \| \d+:\d\d elapsed, \d+:\d\d left \| epoch \d\.\d\d \| loss \d\.\d{4} \| lr \d\.\d\de-\d\d \| [\d,]+ tokens/s \| peak \d+\.\d\d GiB (host|gpu)"
+        r"step \d+/24 \| \d+:\d\d elapsed, \d+:\d\d left \| epoch \d\.\d\d \| loss \d\.\d{4} \| lr \d\.\d\de-\d\d \| (?P<rate>[\d,]+ tokens/s \| )?peak \d+\.\d\d GiB (host|gpu)"
     )
     assert [int(line.split()[1].split("/")[0]) for line in lines] == list(range(9, 25))
     assert all(form.fullmatch(line) for line in lines), lines
+    assert [bool(form.fullmatch(line)["rate"]) for line in lines] == [False] + [True] * 15, "of the first after a resume it is not known"
     assert "\r" not in interrupted.said and "\x1b" not in interrupted.said
 
 

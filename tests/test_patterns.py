@@ -38,7 +38,7 @@ def test_both_forms_are_trained_and_reported(sample_data, derived, tmp_path):
     [
         pytest.param("cot_norag", ["cot_norag"], "cot_norag", marks=pytest.mark.slow),
         ("cot_rag", ["cot_rag"], "cot_rag"),
-        ("mixed_norag", ["direct_norag", "cot_norag"], "direct_norag"),
+        pytest.param("mixed_norag", ["direct_norag", "cot_norag"], "direct_norag", marks=pytest.mark.slow),
         pytest.param("direct_rag", ["direct_rag"], "direct_rag", marks=pytest.mark.slow),
     ],
 )

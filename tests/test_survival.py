@@ -198,6 +198,7 @@ def test_weights_on_several_devices_are_looked_at():
     assert not are_weights_finite(trainer)
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_up_in_a_save_costs_that_save(small, whole, tmp_path):
     """The kernel refuses files of more than 100 kB (EFBIG), from step 7 on."""
     arguments = [*small, *STEPS, *EVALUATED, f"training.output_dir={tmp_path}/run"]

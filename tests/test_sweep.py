@@ -24,6 +24,7 @@ def files(data, *more: str) -> list[str]:
     return [*(f"data.{role}={data}/direct_gold/{role}_*.jsonl" for role in ("train", "dev", "test")), f"model.name_or_path={TINY_MODEL}", *more]
 
 
+@pytest.mark.slow
 def test_two_runs_end_in_one_table_and_one_picture_and_are_kept(small_data, tmp_path):
     command = ["sweep", QUICKSTART, *files(small_data), "training.max_steps=2", "training.logging_steps=1", "training.learning_rate=1e-4,1e-3", "--out", tmp_path / "sweep"]
     said = run_lawft(*command, check=True)
@@ -141,7 +142,7 @@ def verdict_of(*verdicts: str) -> str:
     """The sentences on a reference with 40 of 100 right and others with these verdicts."""
     rows = [{"name": "one", "title": "r=8", "correct": 40, "accuracy": 0.4}]
     rows += [
-        {"name": f"n{place}", "title": f"r={place}", "correct": 45 + place, "accuracy": 0.45 + place / 100, "difference": 0.05, "holm_p_value": 0.2, "verdict": verdict, "reason": "why", "smallest_detectable": 0.17}
+        {"name": f"n{place}", "title": f"r={place}", "correct": 45 + place, "accuracy": 0.45 + place / 100, "difference": 0.05, "holm_p_value": 0.2, "verdict": verdict, "reason": "why", "discordance": 0.3}
         for place, verdict in enumerate(verdicts)
     ]  # fmt: skip
     return " ".join(_verdict({"runs": rows, "reference": "one", "best": rows[-1]["name"], "questions": 100, "rehearsal": False}))

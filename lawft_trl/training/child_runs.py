@@ -67,10 +67,7 @@ class PlannedRun:
 def refuse_push(recipe: Recipe, kind: str) -> None:
     """Refuses to push each of several runs, of which only the last would stay in the repository; `kind` is what they are called."""
     if recipe.training("push_to_hub"):
-        raise InputError(
-            f"training.push_to_hub: {kind} are not pushed; set training.push_to_hub=false",
-            ["push the run you choose by hand: hf upload USER/NAME RUN"],
-        )
+        raise InputError(f"training.push_to_hub: {kind} are not pushed; set training.push_to_hub=false, and push the one you choose by hand: hf upload USER/NAME RUN")
 
 
 @contextlib.contextmanager
