@@ -28,8 +28,10 @@ def _records(data: bytes) -> list[bytes]:
 
 def read_wandb(file: Path) -> SimpleNamespace:
     """`run` (id, group, name, tags), `config`, `history` (a mapping for each log call), `summary`."""
+    import wandb
     from wandb.proto.wandb_internal_pb2 import Record
 
+    wandb.teardown()  # `finish` does not wait for the last of the file: once the service has stopped, all of it is there
     run, config, history, summary = None, {}, [], {}
     for data in _records(file.read_bytes()):
         record = Record.FromString(data)

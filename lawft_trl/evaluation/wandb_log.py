@@ -77,9 +77,11 @@ def where_logged(run: "wandb.Run", folder: Path) -> str:
     """
     if not run.offline:
         return run.url
-    # One folder for each time the run was begun or resumed, its name begins with the date; one killed at once is empty
-    files = Path(run.dir).parents[1].glob(f"offline-run-*-{run.id}/*.wandb")
-    parts = sorted(file.parent.name for file in files if file.stat().st_size > _FILE_HEADER)
+    # One folder for each time the run was begun or resumed, its name begins with the date; one killed at once is empty.
+    # This time's may look so too: W&B writes the end of it after `finish` has returned.
+    own = Path(run.dir).parent
+    files = own.parent.glob(f"offline-run-*-{run.id}/*.wandb")
+    parts = sorted(file.parent.name for file in files if file.parent == own or file.stat().st_size > _FILE_HEADER)
     return f"offline; to send it: {shlex.join(['wandb', 'sync', *(str(folder / 'wandb' / part) for part in parts)])}"
 
 
