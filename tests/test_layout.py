@@ -14,7 +14,7 @@ MODULES = {
 }
 
 # Each part may import itself and the parts before it. `recipe` also covers its companions.
-FLOORS = ["ground", "recipe", "statutes", "data", "doctor", "derive", "reasons", "run_dir", "evaluation", "export", "training", "sft", "commands", "cli"]
+FLOORS = ["ground", "recipe", "statutes", "data", "doctor", "openai_jobs", "derive", "reasons", "run_dir", "evaluation", "export", "training", "assistant", "job_server", "sft", "commands", "cli"]
 PARTS = {
     "lawft_trl": "ground",
     "lawft_trl.errors": "ground",
@@ -39,7 +39,7 @@ PARTS = {
     "lawft_trl.cli": "cli",
 }
 # Recipes and data know nothing of each other.
-FORBIDDEN = {(mine, "recipe") for mine in ("statutes", "data", "doctor", "derive", "reasons")} | {("commands", "sft"), ("cli", "sft")}
+FORBIDDEN = {(mine, "recipe") for mine in ("statutes", "data", "doctor", "derive", "reasons")} | {("commands", "sft"), ("cli", "sft"), ("assistant", "training")}
 
 
 def part_of(module: str) -> str:
