@@ -8,7 +8,7 @@ from typing import Any
 
 from lawft_trl.evaluation.figure_look import to_png, to_svg
 from lawft_trl.evaluation.figures import draw_accuracies
-from lawft_trl.folders import write_json, write_text
+from lawft_trl.folders import write_bytes, write_json, write_text
 
 
 def write_sweep(out: Path, result: Mapping[str, Any]) -> None:
@@ -23,9 +23,7 @@ def write_sweep(out: Path, result: Mapping[str, Any]) -> None:
     rehearsal = " (rehearsal)" if result["rehearsal"] else ""
     figure = draw_accuracies(rungs, title=f"Right on {result['questions']} dev questions, 95 % intervals{rehearsal}")
     write_text(out / "sweep.svg", to_svg(figure) + "\n")
-    picture = out / ".sweep.png.unfinished"
-    picture.write_bytes(to_png(figure))
-    picture.replace(out / "sweep.png")
+    write_bytes(out / "sweep.png", to_png(figure))
     write_text(out / "sweep.csv", _csv(result))
     write_text(out / "sweep.md", render_sweep(result))
     write_json(out / "sweep.json", result)
