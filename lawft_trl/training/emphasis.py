@@ -15,14 +15,13 @@ import torch
 
 from lawft_trl.data.chat import prompt_text
 from lawft_trl.errors import InputError
-from lawft_trl.training.supervision import EncodedRow
+from lawft_trl.training.supervision import IGNORED, EncodedRow
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
     from trl import SFTTrainer
 
 _COLUMN = "loss_weights"
-_IGNORED = -100
 
 
 def emphasise(
@@ -54,7 +53,7 @@ def emphasise(
         raise InputError(f"data.emphasis: none of {len(encoded)} training rows holds a span", [f"{pattern!r}: found in no output" for pattern in emphasis["patterns"]])
     table = {_key(item.input_ids, item.prompt_length): row_weights(marks, weight) for item, marks in zip(encoded, inside, strict=True)}
     dataset = trainer.train_dataset
-    keys = (_key(row["input_ids"], sum(label == _IGNORED for label in row["labels"])) for row in dataset)
+    keys = (_key(row["input_ids"], sum(label == IGNORED for label in row["labels"])) for row in dataset)
     trainer.train_dataset = dataset.add_column(_COLUMN, [table[key] for key in keys])
     trainer._set_signature_columns_if_needed()
     trainer._signature_columns = [*trainer._signature_columns, _COLUMN]  # or the trainer drops the column
@@ -106,7 +105,7 @@ def _collate(collate_rows: Callable, examples: Sequence[Mapping[str, Any]]) -> d
     if _COLUMN not in examples[0]:
         return batch
     weights = torch.zeros(batch["labels"].shape)
-    weights[batch["labels"] != _IGNORED] = torch.tensor([weight for example in examples for weight in example[_COLUMN]])
+    weights[batch["labels"] != IGNORED] = torch.tensor([weight for example in examples for weight in example[_COLUMN]])
     return {**batch, _COLUMN: weights}
 
 

@@ -8,9 +8,8 @@ from typing import Any
 
 from lawft_trl.errors import InputError
 from lawft_trl.training.prefix_items import TokenRow, pack
-from lawft_trl.training.supervision import EncodedRow
+from lawft_trl.training.supervision import IGNORED, EncodedRow
 
-_IGNORED = -100  # the label torch's cross entropy leaves out
 _MIN_GAIN = 1.2  # below it a dense attention mask may cost what the shared tokens save
 _MORE_TOKENS = 1.25  # how many more tokens than now a micro-batch may hold without the recipe asking for it
 
@@ -112,7 +111,7 @@ def copies_of(encoded: Sequence[EncodedRow]) -> list[list[TokenRow]]:
     groups: dict[str, list[TokenRow]] = {}
     for item in encoded:
         columns = item.columns
-        labels = [token if supervised else _IGNORED for token, supervised in zip(item.input_ids, columns["completion_mask"], strict=True)]
+        labels = [token if supervised else IGNORED for token, supervised in zip(item.input_ids, columns["completion_mask"], strict=True)]
         groups.setdefault(item.row.id, []).append((item.input_ids, labels))
     return [sorted(group) for group in groups.values()]
 

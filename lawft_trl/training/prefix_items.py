@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from lawft_trl.training.supervision import IGNORED
+
 if TYPE_CHECKING:
     from torch import nn
 
-_IGNORED = -100  # the label torch's cross entropy leaves out
 _PADDING = -1  # the branch of what is no token
 
 # A row as tokens: `(input_ids, labels)`, -100 in `labels` where nothing is supervised.
@@ -31,7 +32,7 @@ def pack(rows: Sequence[TokenRow]) -> dict[str, list[int]]:
         `input_ids` and `labels`, prefix and branches in a row, and `seq_lengths`, how long prefix and branches are: the
         columns that TRL lets through to a collator.
     """
-    if any(labels[0] != _IGNORED for _, labels in rows):
+    if any(labels[0] != IGNORED for _, labels in rows):
         raise ValueError("the first token of a row is supervised; nothing predicts it")
     first = rows[0][0]
     limit = min(_prompt_length(labels) for _, labels in rows) - 1
@@ -39,14 +40,14 @@ def pack(rows: Sequence[TokenRow]) -> dict[str, list[int]]:
     shared = next(differing, limit)
     return {
         "input_ids": [*first[:shared], *(token for ids, _ in rows for token in ids[shared:])],
-        "labels": [*([_IGNORED] * shared), *(label for _, labels in rows for label in labels[shared:])],
+        "labels": [*([IGNORED] * shared), *(label for _, labels in rows for label in labels[shared:])],
         "seq_lengths": [shared, *(len(ids) - shared for ids, _ in rows)],
     }
 
 
 def _prompt_length(labels: Sequence[int]) -> int:
     """How many tokens come before the first supervised one."""
-    return next((place for place, label in enumerate(labels) if label != _IGNORED), len(labels))
+    return next((place for place, label in enumerate(labels) if label != IGNORED), len(labels))
 
 
 def branch_mask(branch_ids: torch.Tensor) -> torch.Tensor:
@@ -111,7 +112,7 @@ def unpack(batch: Mapping[str, torch.Tensor]) -> list[TokenRow]:
     for ids, labels, positions, branches, mask in zip(
         batch["input_ids"], batch["labels"], batch["position_ids"], batch["branch_ids"], masks, strict=True
     ):
-        if (labels[branches <= 0] != _IGNORED).any():
+        if (labels[branches <= 0] != IGNORED).any():
             raise RuntimeError("a token of the shared prefix or padding is supervised")
         real = branches != _PADDING
         as_many = torch.equal(mask.sum(dim=1)[real], positions[real] + 1) and not mask.triu(1).any()
@@ -122,7 +123,7 @@ def unpack(batch: Mapping[str, torch.Tensor]) -> list[TokenRow]:
             in_order = torch.equal(positions[seen], torch.arange(len(seen)))
             if not (as_many and in_order and torch.equal(mask[seen].any(dim=0), mask[last])):
                 raise RuntimeError("a token sees something else than the tokens before it in its row")
-            supervised = (labels[seen] != _IGNORED).nonzero()[:, 0]
+            supervised = (labels[seen] != IGNORED).nonzero()[:, 0]
             if (supervised == 0).any() or not torch.equal(seen[supervised] - 1, seen[supervised - 1]):
                 raise RuntimeError("a supervised token does not stand behind the token that predicts it")
             rows.append((ids[seen].tolist(), labels[seen].tolist()))

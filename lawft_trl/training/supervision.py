@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
     from trl import SFTTrainer
 
-_IGNORED = -100  # the label torch's cross entropy leaves out
+IGNORED = -100  # the label torch's cross entropy leaves out
 _QUIET_SECONDS = 3  # a progress bar comes only for what takes longer
 
 
@@ -148,7 +148,7 @@ def prove_trainer(trainer: "SFTTrainer", encoded: Sequence[EncodedRow]) -> None:
         batch = trainer.data_collator([dataset[index] for index in _indices(start, trainer)])
         lengths = batch["attention_mask"].sum(dim=1).tolist()
         for ids, labels, length in zip(batch["input_ids"].tolist(), batch["labels"].tolist(), lengths, strict=True):
-            if any(label != _IGNORED for label in labels[length:]):
+            if any(label != IGNORED for label in labels[length:]):
                 raise RuntimeError("the trainer's collator supervises padding")
             found.append((tuple(ids[:length]), tuple(labels[:length])))
     if sorted(found) != expected:
@@ -163,4 +163,4 @@ def _indices(start: int, trainer: "SFTTrainer") -> Iterable[int]:
 
 
 def _labels(item: EncodedRow) -> list[int]:
-    return [_IGNORED] * item.prompt_length + item.input_ids[item.prompt_length :]
+    return [IGNORED] * item.prompt_length + item.input_ids[item.prompt_length :]
