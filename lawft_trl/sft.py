@@ -69,7 +69,7 @@ def main(recipe: Recipe, *, resume: str | None = None, force: bool = False, rehe
     from lawft_trl.training.records import keep_records
     from lawft_trl.training.style_monitor import watch_dev_rows
     from lawft_trl.training.supervision import prove_trainer
-    from lawft_trl.training.survival import prepare, survive
+    from lawft_trl.training.survival import prepare_survival, survive
     from lawft_trl.training.weights import model_to_train, prepare_weights
 
     training = recipe.values["training"]
@@ -110,7 +110,7 @@ def main(recipe: Recipe, *, resume: str | None = None, force: bool = False, rehe
     watch_training(trainer, recipe, work)
     watch_dev_rows(trainer, recipe, asked_dev, encoded_dev)
     initial = initial_adapter(trainer, recipe)
-    prepare(trainer, recipe, encoded)
+    prepare_survival(trainer, recipe, encoded)
     records = keep_records(trainer, rows=len(encoded))
 
     # Train, save, give the run its name; rank 0 alone writes

@@ -1,6 +1,6 @@
 """What a training does when it is told to stop, diverges, or finds the disk full; and what it needs to go on exactly.
 
-docs/survival.md says what the user sees. The trainer is TRL's own: `prepare` gives the built one a callback, and `survive`
+docs/survival.md says what the user sees. The trainer is TRL's own: `prepare_survival` gives the built one a callback, and `survive`
 is the block in which it trains.
 
 transformers has `enable_jit_checkpoint`, which is not used: it hears SIGTERM only, saves from within whichever process heard
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 _KEPT_OF_A_BATCH = ("input_ids", "labels", "attention_mask", "position_ids", "branch_ids")
 
 
-def prepare(trainer: "SFTTrainer", recipe: Recipe, encoded: Sequence[EncodedRow]) -> None:
+def prepare_survival(trainer: "SFTTrainer", recipe: Recipe, encoded: Sequence[EncodedRow]) -> None:
     """Makes a built trainer ready for `survive`, after all else that changes its rows and callbacks.
 
     Raises:
@@ -69,7 +69,7 @@ def survive(trainer: "SFTTrainer", recipe: Recipe, *, resume: str | None) -> Ite
     """The block in which a prepared trainer trains and its adapter is saved.
 
     Args:
-        trainer: see `prepare`.
+        trainer: see `prepare_survival`.
         recipe: the resolved recipe.
         resume: go on from this checkpoint, `LATEST` for the last whole one; those behind it, and those not whole, are removed.
 
