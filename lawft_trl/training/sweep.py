@@ -61,7 +61,7 @@ def sweep(
     Raises:
         InputError: with all that is wrong with the combinations, before anything is trained; or when none was trained.
     """
-    final = REHEARSAL if rehearse else {}
+    final = REHEARSAL if rehearse else {}  # `rehearsal_changes` gives dialogues another model; they cannot be swept
     out = out or Path("runs", *(["rehearsal"] if rehearse else []), "sweep", path.stem)
     plan, dev = plan_sweep(path, settings, final, out)
     with alone(out, verb="lawft sweep", kind="sweep") as lock:
