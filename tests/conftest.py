@@ -1,8 +1,10 @@
 """Fixtures: the bundled tiny model, the sample rows, real lawqa_jp where LAWFT_LAWQA_DIR names it."""
 
+import contextlib
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -109,6 +111,24 @@ def settings(sample_data: Path, out: Path, *more: str) -> list[str]:
     """Overrides for three steps of the quickstart's recipe."""
     files = [f"data.{split}={sample_data}/direct_gold/{split}_*.jsonl" for split in ("train", "dev", "test")]
     return [*files, f"training.output_dir={out}", "training.max_steps=3", "training.logging_steps=1", *more]
+
+
+@contextlib.contextmanager
+def disk_of(place: Path, size: str) -> Iterator[Path]:
+    """A file system of its own at `place`, e.g. of `"1m"`; only root may make one, others skip the test."""
+    place.mkdir()
+    result = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", place], capture_output=True, text=True)
+    if result.returncode != 0:
+        pytest.skip(f"no tmpfs can be mounted here: a full disk was NOT tested: {result.stderr.strip()}")
+    yield place
+    subprocess.run(["umount", place], check=True)
+
+
+@pytest.fixture
+def small_disk(tmp_path) -> Iterator[Path]:
+    """A file system of one megabyte."""
+    with disk_of(tmp_path / "disk", "1m") as disk:
+        yield disk
 
 
 def adapter(run: Path) -> dict:

@@ -264,18 +264,6 @@ def test_control_c_leaves_the_old_corpus_and_nothing_else(tmp_path):
     assert texts(tmp_path / "corpus") == before
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of one megabyte."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    result = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk], capture_output=True, text=True)
-    if result.returncode != 0:
-        pytest.skip(f"no tmpfs can be mounted here: a full disk was NOT tested: {result.stderr.strip()}")
-    yield disk
-    subprocess.run(["umount", disk], check=True)
-
-
 def test_a_full_disk_is_told_and_leaves_nothing(small_disk, tmp_path):
     zip_path = bulk(tmp_path / "z.zip", many(300))
     with pytest.raises(InputError, match="no space left on the disk of .*; nothing was written there"):

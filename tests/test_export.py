@@ -1,22 +1,16 @@
 """`lawft export`: merged, linked and served models answer as the adapter does, and what is refused or found says why."""
 
 import argparse
-import contextlib
 import dataclasses
 import importlib.util
 import json
 import math
-import os
 import shutil
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
 from pathlib import Path
 
 import pytest
 from conftest import NF4, QUICKSTART, TINY_MODEL, rows_file, run_sft, settings
+from local_server import transformers_serve
 
 from lawft_trl.commands import export as verb
 from lawft_trl.data.rows import read_rows
@@ -152,18 +146,6 @@ def test_what_is_there_is_kept(trained, tmp_path):
     assert not leftovers(tmp_path, "out", "foreign") and not (trained / "merged").exists()
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of one megabyte."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    result = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk], capture_output=True, text=True)
-    if result.returncode != 0:
-        pytest.skip(f"no tmpfs can be mounted here: a full disk was NOT tested: {result.stderr.strip()}")
-    yield disk
-    subprocess.run(["umount", disk], check=True)
-
-
 def test_a_full_disk_is_told_before_and_while_it_is_written(trained, small_disk, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(merged, "load_tuned", lambda run: pytest.fail("a model was loaded"))
@@ -204,29 +186,6 @@ def test_serve_dir_links_and_loads(trained, tmp_path, capsys):
     assert export(trained, "--serve-dir", "--copy", "--out", copied, "--no-proof") == 0
     assert not any(path.is_symlink() for path in copied.iterdir())
     assert {path.name for path in copied.iterdir()} == {path.name for path in out.iterdir()}
-
-
-@contextlib.contextmanager
-def transformers_serve():
-    """`transformers serve` on a free port; yields its base URL."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [Path(sys.executable).with_name("transformers"), "serve", "--device", "cpu", "--host", "127.0.0.1", "--port", str(port)]
-    process = subprocess.Popen(list(map(str, command)), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": "1"})
-    try:
-        deadline = time.monotonic() + 90
-        while True:
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5).read()
-                break
-            except OSError:
-                assert process.poll() is None and time.monotonic() < deadline, "transformers serve did not start"
-                time.sleep(0.2)
-        yield f"http://127.0.0.1:{port}/v1"
-    finally:
-        process.terminate()
-        process.wait(timeout=30)
 
 
 def test_served_answers_are_the_adapters(trained, tmp_path, capsys):

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 from conftest import QUICKSTART, ROOT, TINY_MODEL, run_sft, settings
+from test_survival import at_step, run_with_fault
 from wandb_file import read_wandb
 
 STRACE = shutil.which("strace")
@@ -131,25 +132,9 @@ def test_what_cannot_be_logged_is_refused_before_the_training(sample_data, tmp_p
 @pytest.mark.slow
 def test_a_training_outlives_wandb(sample_data, tmp_path):
     """W&B's own process is killed in the middle of the training."""
-    script = tmp_path / "fault.py"
-    script.write_text(
-        "import runpy, sys, psutil, transformers, trl\n"
-        "class Fault(transformers.TrainerCallback):\n"
-        "    def on_step_begin(self, args, state, control, **kwargs):\n"
-        "        if state.global_step == 3:\n"
-        "            for child in psutil.Process().children(recursive=True):\n"
-        "                child.kill()\n"
-        "original = trl.SFTTrainer.__init__\n"
-        "def __init__(self, *args, **kwargs):\n"
-        "    original(self, *args, **kwargs)\n"
-        "    self.add_callback(Fault())\n"
-        "trl.SFTTrainer.__init__ = __init__\n"
-        "sys.argv = sys.argv[1:]\n"
-        "runpy.run_path(sys.argv[0], run_name='__main__')\n"
-    )
+    act = 'for child in __import__("psutil").Process().children(recursive=True): child.kill()'
     more = ["training.max_steps=6", "training.logging_steps=1", "training.report_to=wandb", f"model.name_or_path={TINY_MODEL}"]
-    command = [sys.executable, script, ROOT / "lawft_trl" / "sft.py", QUICKSTART, *settings(sample_data, tmp_path / "mine", *more)]
-    result = subprocess.run(list(map(str, command)), cwd=ROOT, capture_output=True, text=True, timeout=300)
+    result = run_with_fault(tmp_path, at_step(3, act), QUICKSTART, *settings(sample_data, tmp_path / "mine", *more))
     assert result.returncode == 0, result.stderr
     assert result.stdout.count("the training goes on without it") == 1
     assert "was lost before the end" in result.stdout

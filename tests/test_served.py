@@ -3,7 +3,6 @@
 import contextlib
 import importlib.util
 import json
-import os
 import re
 import shutil
 import signal
@@ -12,13 +11,13 @@ import subprocess
 import sys
 import threading
 import time
-import urllib.request
 from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 from conftest import QUICKSTART, ROOT, TINY_MODEL, rows_file, run_sft, settings
+from local_server import transformers_serve
 
 from lawft_trl import cli
 from lawft_trl.data.rows import read_rows
@@ -312,29 +311,6 @@ def test_the_models_of_a_run(server, rows, run, capsys):
     assert cli.main(list(map(str, ["eval", run, "--test", rows, "--endpoint", server.url, "--tuned", "T", "--name", "tuned-alone"]))) == 0
     lone = read_evaluation(run / "eval" / "tuned-alone")
     assert list(lone.predictions) == ["tuned"] and "comparison" not in lone.metrics
-
-
-@contextlib.contextmanager
-def transformers_serve():
-    """`transformers serve` on a free port; yields its base URL."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [Path(sys.executable).with_name("transformers"), "serve", "--device", "cpu", "--host", "127.0.0.1", "--port", str(port)]
-    process = subprocess.Popen(list(map(str, command)), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": "1"})
-    try:
-        deadline = time.monotonic() + 90
-        while True:
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5).read()
-                break
-            except OSError:
-                assert process.poll() is None and time.monotonic() < deadline, "transformers serve did not start"
-                time.sleep(0.2)
-        yield f"http://127.0.0.1:{port}/v1"
-    finally:
-        process.terminate()
-        process.wait(timeout=30)
 
 
 def test_transformers_serve_gives_the_answers_of_the_model_in_process(sample_data, run, tmp_path, capsys):

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import CPU, QUICKSTART, ROOT, TWO, adapter, rows_file, run_sft, settings
+from conftest import CPU, QUICKSTART, ROOT, TWO, adapter, disk_of, rows_file, run_sft, settings
 from transformers import TrainerCallback
 
 from lawft_trl.errors import InputError
@@ -214,13 +214,9 @@ def test_a_disk_that_fills_up_in_a_save_costs_that_save(small, whole, tmp_path):
 
 @pytest.fixture
 def disk(tmp_path):
-    """A file system of its own with 64 MiB; only root may make one."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(place)], capture_output=True).returncode != 0:
-        pytest.skip("no tmpfs can be mounted here: a full disk was tested by a limit on file sizes only")
-    yield place
-    subprocess.run(["umount", str(place)], check=True)
+    """A file system of 64 MiB."""
+    with disk_of(tmp_path / "disk", "64m") as place:
+        yield place
 
 
 @pytest.mark.slow
@@ -306,18 +302,22 @@ def test_a_gradient_that_is_not_finite_is_never_saved(small, tmp_path, monkeypat
     assert list((tmp_path / "run.unfinished").glob("checkpoint-*")) == []
 
 
-def test_a_process_that_is_killed_takes_the_others_down(small, tmp_path):
-    act = 'os.environ["RANK"] == "1" and os.kill(os.getpid(), signal.SIGKILL)'
-    result = run_with_fault(tmp_path, at_step(2, act), QUICKSTART, *small, *STEPS, f"training.output_dir={tmp_path}/run", launcher=TWO, OMP_NUM_THREADS="1")
+def two_with_fault(small: list[str], tmp_path: Path, method: str) -> subprocess.CompletedProcess:
+    """Two processes, which fail."""
+    arguments = [QUICKSTART, *small, *STEPS, f"training.output_dir={tmp_path}/run"]
+    result = run_with_fault(tmp_path, method, *arguments, launcher=TWO, OMP_NUM_THREADS="1")
     assert result.returncode != 0
+    return result
+
+
+def test_a_process_that_is_killed_takes_the_others_down(small, tmp_path):
+    result = two_with_fault(small, tmp_path, at_step(2, 'os.environ["RANK"] == "1" and os.kill(os.getpid(), signal.SIGKILL)'))
     assert "exitcode  : -9" in result.stderr.split("Root Cause (first observed failure)")[1]
 
 
 @pytest.mark.slow
 def test_an_error_in_one_process_is_the_one_that_is_shown(small, tmp_path):
-    act = 'assert os.environ["RANK"] != "1", "what only rank one met"'
-    result = run_with_fault(tmp_path, at_step(2, act), QUICKSTART, *small, *STEPS, f"training.output_dir={tmp_path}/run", launcher=TWO, OMP_NUM_THREADS="1")
-    assert result.returncode != 0
+    result = two_with_fault(small, tmp_path, at_step(2, 'assert os.environ["RANK"] != "1", "what only rank one met"'))
     assert "AssertionError: what only rank one met" in result.stderr
     assert "rank      : 1" in result.stderr.split("Root Cause (first observed failure)")[1]
 
@@ -325,8 +325,7 @@ def test_an_error_in_one_process_is_the_one_that_is_shown(small, tmp_path):
 @pytest.mark.slow
 def test_a_disk_that_is_full_for_one_process_only_is_said(small, tmp_path):
     act = 'os.environ["RANK"] == "1" and __import__("resource").setrlimit(__import__("resource").RLIMIT_FSIZE, (100, -1))'
-    result = run_with_fault(tmp_path, at_step(6, act), QUICKSTART, *small, *STEPS, f"training.output_dir={tmp_path}/run", launcher=TWO, OMP_NUM_THREADS="1")
-    assert result.returncode != 0
+    result = two_with_fault(small, tmp_path, at_step(6, act))
     assert "rank 1: " in result.stderr and "is full; --resume removes a checkpoint that was being saved" in result.stderr, result.stderr
 
 
