@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 
 import torch
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from tiny_models import byte_level_bpe, save
 from tqdm import tqdm
 from transformers import Gemma2Config, Gemma2ForCausalLM, PreTrainedTokenizerFast
 
@@ -72,22 +72,10 @@ def read_dialogues(file: Path) -> list[list[dict[str, str]]]:
 
 
 def train_tokenizer(dialogues: list[list[dict[str, str]]]) -> PreTrainedTokenizerFast:
-    """Byte-level BPE, so any text can be encoded."""
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Split(Regex(PIECES), "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
-    )
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY,
-        special_tokens=[PAD, EOS, BOS, START, END],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
+    """The tokenizer, its vocabulary counted over dialogues, with Gemma's chat template."""
     texts = [message["content"] for dialogue in dialogues for message in dialogue] + ["user\nmodel\n。、！？「」"] * 1000
-    tokenizer.train_from_iterator(texts, trainer)
     wrapped = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
+        tokenizer_object=byte_level_bpe(texts, pieces=PIECES, vocabulary=VOCABULARY, special=[PAD, EOS, BOS, START, END]),
         pad_token=PAD,
         eos_token=EOS,
         bos_token=BOS,
@@ -176,16 +164,9 @@ def main() -> None:
     seconds = time.perf_counter() - started
 
     model.eval()
-    model.to(torch.bfloat16).save_pretrained(args.out)
-    (args.out / "model.safetensors").chmod(0o644)  # written for its owner alone
-    tokenizer.save_pretrained(args.out)
-    settings = args.out / "tokenizer_config.json"
-    content = json.loads(settings.read_text(encoding="utf-8"))
-    content["tokenizer_class"] = "PreTrainedTokenizerFast"  # transformers 5 writes a name that other tools do not know
-    settings.write_text(json.dumps(content, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
     figures = {"parameters": model.num_parameters(), "dialogues": len(plain), "steps": args.steps, "loss": loss}
     readme = README.format(seed=args.seed, threads=args.threads, vocabulary=len(tokenizer), **figures)
-    (args.out / "README.md").write_text(readme, encoding="utf-8")
+    save(model.to(torch.bfloat16), tokenizer, args.out, readme)
     size = sum(file.stat().st_size for file in args.out.iterdir()) / 1e6
     print(f"{args.out}: {size:.1f} MB, {figures['parameters']:,} parameters, trained {seconds:.0f} s, last loss {loss:.3f}")
 

@@ -10,7 +10,6 @@ counted over them, so that a prompt is about 130 tokens and a value such as 三�
 """
 
 import argparse
-import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +17,7 @@ from pathlib import Path
 import torch
 from make_sample_data import OUT as SAMPLE
 from make_sample_data import VALUES
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from tiny_models import byte_level_bpe, save
 from torch.nn import functional
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
@@ -85,23 +84,8 @@ def train_tokenizer(questions: list[Question]) -> PreTrainedTokenizerFast:
             for answer in ("direct", "cot"):
                 yield build_messages(question, answer=answer, statutes=question.statutes)[0]["content"]
 
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(PIECES), "isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY,
-        special_tokens=[PAD, START, END],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(texts(), trainer)
     wrapped = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
+        tokenizer_object=byte_level_bpe(texts(), pieces=PIECES, vocabulary=VOCABULARY, special=[PAD, START, END]),
         pad_token=PAD,
         eos_token=END,
         additional_special_tokens=[START],
@@ -248,20 +232,6 @@ def zero_shot(model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, quest
     return right / len(questions)
 
 
-def save(model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Path, readme: str) -> None:
-    """Writes the folder as `from_pretrained` reads it."""
-    model.generation_config.max_new_tokens = 8  # an answer is a letter and the end of the turn
-    model.save_pretrained(out)
-    (out / "model.safetensors").chmod(0o644)  # written for its owner alone
-    tokenizer.save_pretrained(out)
-    settings = out / "tokenizer_config.json"
-    content = json.loads(settings.read_text(encoding="utf-8"))
-    # transformers 5 writes a class name that older releases and other tools do not know; both read this one.
-    content["tokenizer_class"] = "PreTrainedTokenizerFast"
-    settings.write_text(json.dumps(content, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
-    (out / "README.md").write_text(readme, encoding="utf-8")
-
-
 def main() -> None:
     """Trains tokenizer and model, measures the model on the sample set, writes the folder."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -282,6 +252,7 @@ def main() -> None:
     seconds = time.perf_counter() - started
     accuracy = zero_shot(model, tokenizer, questions)
     figures = {"steps": steps, "parameters": model.num_parameters(), "zero_shot": f"{accuracy:.1%}"}
+    model.generation_config.max_new_tokens = 8  # an answer is a letter and the end of the turn
     save(model, tokenizer, args.out, README.format(seed=args.seed, threads=args.threads, **figures))
     size = sum(file.stat().st_size for file in args.out.iterdir()) / 1e6
     print(f"{args.out}: {size:.1f} MB", f"trained {seconds:.0f} s", *(f"{k} {v}" for k, v in figures.items()), sep=" · ")

@@ -1,7 +1,7 @@
 """A Gemma-2 of random weights that takes turns in dialogues, a few dialogues, and a recipe of both."""
 
-import importlib.util
 import json
+import sys
 from pathlib import Path
 
 import torch
@@ -14,10 +14,10 @@ DIALOGUES = ROOT / "lawft_trl" / "assets" / "dialogues" / "socratic.jsonl"
 
 def make_model(folder: Path) -> Path:
     """Writes model and tokenizer, which is that of the bundled tiny chat model; quick, and it knows nothing."""
-    spec = importlib.util.spec_from_file_location("make_tiny_chat_model", ROOT / "scripts" / "make_tiny_chat_model.py")
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    tokenizer = script.train_tokenizer(script.read_dialogues(DIALOGUES))
+    sys.path.append(str(ROOT / "scripts"))
+    from make_tiny_chat_model import read_dialogues, train_tokenizer
+
+    tokenizer = train_tokenizer(read_dialogues(DIALOGUES))
     torch.manual_seed(0)
     sizes = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 32}
     tokens = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}
