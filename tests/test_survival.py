@@ -1,6 +1,7 @@
 """Faults, injected for real into the user's own command: what is left, what is said, and that a resumed run is the same run."""
 
 import csv
+import json
 import os
 import shutil
 import signal
@@ -165,6 +166,20 @@ def test_killed_in_a_save_and_once_more_behind_the_last_step(small, whole, tmp_p
     assert last_checkpoint(work).name == "checkpoint-14"
     resumed(small, tmp_path / "run", *EVALUATED)
     assert_same_run(tmp_path / "run", whole)
+
+
+def test_a_best_checkpoint_that_is_deleted_by_hand_costs_itself_only(small, tmp_path):
+    """`save_total_limit` is 1: transformers would look for it once more, among those to remove, and fail."""
+    delete = at_step(13, '__import__("shutil").rmtree(state.best_model_checkpoint)')
+    early = ["training.metric_for_best_model=eval_loss", "training.greater_is_better=true", "evaluation.early_stopping_patience=null"]  # the first is "best"
+    result = run_with_fault(tmp_path, delete, QUICKSTART, *small, *STEPS, *EVALUATED, *early, f"training.output_dir={tmp_path}/run")
+    assert result.returncode == 0, result.stderr
+    run = tmp_path / "run"
+    assert "the best checkpoint so far, is gone; where no later one is better, the run ends with its last step" in result.stdout
+    summary = json.loads((run / "training_summary.json").read_text(encoding="utf-8"))
+    assert (summary["steps"], summary["kept_step"]) == (14, 14) and summary["best_metric_step"] < 14
+    kept, last = adapter(run), adapter(run / "checkpoint-14")
+    assert all(torch.equal(kept[name], last[name]) for name in last)
 
 
 def test_a_checkpoint_that_lacks_anything_is_not_whole(whole, tmp_path):

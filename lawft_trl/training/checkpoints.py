@@ -11,10 +11,13 @@ import struct
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lawft_trl import run_dir
 from lawft_trl.errors import InputError
+
+if TYPE_CHECKING:
+    from transformers import TrainerState
 
 LATEST = "latest"  # what `--resume` without a name means
 
@@ -106,6 +109,25 @@ def drop_later(work: Path, checkpoint: Path, say: Callable[[str], None]) -> None
             shutil.rmtree(path)
     for sentence in _lost_best(work, checkpoint):
         say(f"{work}: {sentence}")
+
+
+def forget_lost_best(state: "TrainerState", say: Callable[[str], None], *, is_kept: bool) -> None:
+    """Has a trainer go on without a best checkpoint that somebody has deleted.
+
+    transformers 5.23 does so at a resume only. At the end it would keep the last step's weights under the best one's name, or
+    with `save_total_limit: 1` fail.
+
+    Args:
+        state: the trainer's.
+        say: is given a sentence.
+        is_kept: the run is to end with its best checkpoint.
+    """
+    best = state.best_model_checkpoint
+    if best is None or Path(best).is_dir():
+        return
+    state.best_model_checkpoint = None
+    if is_kept:
+        say(f"{best}, the best checkpoint so far, is gone; where no later one is better, the run ends with its last step")
 
 
 def drop_broken(work: Path, say: Callable[[str], None]) -> None:

@@ -23,7 +23,7 @@ from transformers.trainer_callback import DefaultFlowCallback, ExportableState
 
 from lawft_trl.errors import InputError
 from lawft_trl.recipe import Recipe
-from lawft_trl.training.checkpoints import chosen_checkpoint, drop_broken, drop_later, last_checkpoint
+from lawft_trl.training.checkpoints import chosen_checkpoint, drop_broken, drop_later, forget_lost_best, last_checkpoint
 from lawft_trl.training.disk_space import is_out_of_space, refuse_small_disk
 from lawft_trl.training.divergence import Batch, are_weights_finite, diverged, diverged_loss
 from lawft_trl.training.plan import answering_out_of_memory
@@ -233,7 +233,8 @@ class Survival(TrainerCallback, ExportableState):
         self._refuse_broken_weights(state, control.should_save)
 
     def on_epoch_end(self, args: "TrainingArguments", state: "TrainerState", control: "TrainerControl", **kwargs: Any) -> None:
-        """As `on_step_end`."""
+        """As `on_step_end`; and the last time, before the best checkpoint is loaded, to find that it was deleted."""
+        forget_lost_best(state, self.trainer.accelerator.print, is_kept=args.load_best_model_at_end)
         self._save_if_told(control, possible=not (args.save_strategy == "best" and control.should_evaluate))
         self._refuse_broken_weights(state, control.should_save)
 
