@@ -49,6 +49,22 @@ def test_eval_of_no_run_says_so(tmp_path):
     assert (result.returncode, "no finished run here" in result.stderr, "Traceback" in result.stderr) == (2, True, False)
 
 
+def test_a_base_that_is_not_found_from_here(trained, sample_data, tmp_path):
+    """The recipe names it by a relative path. Once it is nowhere, and once beside the run's `runs/`."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    run = tmp_path / "project" / "runs" / "mine"
+    shutil.copytree(trained, run, ignore=shutil.ignore_patterns("eval"))
+    command = ["eval", run, "--test", rows_file(sample_data, "test")]
+    base = "lawft_trl/assets/tiny_model"
+    for mend in (f"from the folder the command is run in, here {elsewhere}", f"it is in {tmp_path}/project: cd {tmp_path}/project, where the run is runs/mine"):
+        result = run_lawft(*command, cwd=elsewhere)
+        assert (result.returncode, "Traceback" in result.stderr) == (2, False), result.stderr
+        assert f"{base}: the base of {run} cannot be read" in result.stderr and mend in result.stderr
+        assert not (run / "eval").exists()
+        shutil.copytree(ROOT / base, tmp_path / "project" / base, dirs_exist_ok=True)
+
+
 def test_leakage_is_refused_and_an_allowed_one_is_reported(sample_data, tmp_path):
     leak = f"data.test={sample_data}/direct_gold/train_*.jsonl"
     result = run_sft(QUICKSTART, *settings(sample_data, tmp_path / "leak"), leak)

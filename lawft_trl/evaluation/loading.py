@@ -1,12 +1,14 @@
 """A finished run's model and its base: an adapter on the base as the run loaded it, or two models where all weights were trained."""
 
 import gc
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lawft_trl.data.chat import load_tokenizer
 from lawft_trl.data.punctuation import add_punctuation
+from lawft_trl.errors import InputError
 from lawft_trl.evaluation.added_rows import grow_embeddings
 from lawft_trl.run_dir import FinishedRun
 
@@ -107,16 +109,44 @@ def _load_whole(run: FinishedRun) -> "PreTrainedModel":
     return model
 
 
+def read_base_config(run: FinishedRun) -> "PretrainedConfig":
+    """The config of the run's base.
+
+    Raises:
+        InputError: when it cannot be had, with the folder to run the command in where the base is found above the run's.
+    """
+    from transformers import AutoConfig
+
+    name = run.recipe.model.name_or_path
+    try:
+        return AutoConfig.from_pretrained(name, **_source(run))
+    except (OSError, ValueError) as error:
+        above = next((folder for folder in run.path.resolve().parents if (folder / name).is_dir()), None)
+        raise InputError(
+            f"{name}: the base of {run.path} cannot be read: {str(error).strip().splitlines()[0]}",
+            [
+                f"it is in {above}: cd {shlex.quote(str(above))}, where the run is {run.path.resolve().relative_to(above)}"
+                if above
+                else f"a relative path is looked up from the folder the command is run in, here {Path.cwd()}; run it where the training was run",
+                "if it is a name on the hub: check the network and `hf auth login`",
+            ],
+        ) from error
+
+
+def _source(run: FinishedRun) -> dict[str, Any]:
+    """Where `from_pretrained` gets the base from."""
+    model = run.recipe.model
+    return {"revision": model.revision or "main", "trust_remote_code": model.trust_remote_code, "local_files_only": model.local_files_only}
+
+
 def _how_to_load(run: FinishedRun) -> tuple[Any, dict[str, Any]]:
     """The model's class and the arguments of its `from_pretrained`."""
     import torch
     import transformers
-    from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
     model = run.recipe.model
-    source = {"revision": model.revision or "main", "trust_remote_code": model.trust_remote_code}
-    source["local_files_only"] = model.local_files_only
-    kwargs: dict[str, Any] = {**source, "dtype": model.dtype}
+    kwargs: dict[str, Any] = {**_source(run), "dtype": model.dtype}
     if "quantization" in run.recipe.values:
         kwargs["quantization_config"] = BitsAndBytesConfig(**run.recipe.values["quantization"])
     on_gpu = torch.cuda.is_available() and not run.recipe.values["training"].get("use_cpu", False)
@@ -125,7 +155,7 @@ def _how_to_load(run: FinishedRun) -> tuple[Any, dict[str, Any]]:
         kwargs["max_memory"] = dict(model.max_memory)  # accelerate writes into it
     # The class TRL trained, which is not AutoModelForCausalLM's for models that also see images: an adapter's weights
     # are named after their place in that class.
-    config = AutoConfig.from_pretrained(model.name_or_path, **source)
+    config = read_base_config(run)
     if model.attn_implementation:
         kwargs["attn_implementation"] = usable_attention(config, model.attn_implementation)
     return getattr(transformers, (config.architectures or [""])[0], AutoModelForCausalLM), kwargs

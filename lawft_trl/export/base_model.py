@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from lawft_trl.data.chat import encode, end_of_turn
 from lawft_trl.errors import InputError
+from lawft_trl.evaluation.loading import read_base_config
 from lawft_trl.run_dir import FinishedRun, read_run
 
 if TYPE_CHECKING:
@@ -49,21 +50,12 @@ def base_config(run: FinishedRun) -> Any:
     """The base's `transformers` config.
 
     Raises:
-        InputError: when its weights are stored quantized, so that there are no full-precision ones.
+        InputError: when it cannot be had, or its weights are stored quantized, so that there are no full-precision ones.
     """
-    from transformers import AutoConfig
-
-    model = run.recipe.model
-    try:
-        config = AutoConfig.from_pretrained(model.name_or_path, **_source(run), trust_remote_code=model.trust_remote_code)
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"{model.name_or_path}: the base of {run.path} cannot be read: {str(error).strip().splitlines()[0]}",
-            ["a relative path is looked up from the folder the command is run in; the training was run where it is right"],
-        ) from error
+    config = read_base_config(run)
     if getattr(config, "quantization_config", None):
         raise InputError(
-            f"{model.name_or_path}: this base is stored quantized, so there are no full-precision weights to export",
+            f"{run.recipe.model.name_or_path}: this base is stored quantized, so there are no full-precision weights to export",
             ["serve base and adapter together instead: lawft export RUN --vllm-check", "or train on the full-precision base with a section quantization in the recipe"],
         )
     return config
@@ -140,8 +132,9 @@ def stopping_config(run: FinishedRun, tokenizer: "PreTrainedTokenizerBase", conf
     """
     from transformers import GenerationConfig
 
+    model = run.recipe.model
     try:
-        generation = GenerationConfig.from_pretrained(run.recipe.model.name_or_path, **_source(run))
+        generation = GenerationConfig.from_pretrained(model.name_or_path, revision=model.revision or "main", local_files_only=model.local_files_only)
     except OSError:
         generation = GenerationConfig.from_model_config(config)
     generation._from_model_config = False  # else transformers would make it again from the config, without the end tokens
@@ -163,7 +156,3 @@ def run_facts(run: FinishedRun) -> Mapping[str, Any]:
         "prompt_fingerprint": run.record["identity"]["prompt_fingerprint"],
         "rehearsal": bool(run.record.get("rehearsal")),
     }
-
-
-def _source(run: FinishedRun) -> dict[str, Any]:
-    return {"revision": run.recipe.model.revision or "main", "local_files_only": run.recipe.model.local_files_only}
