@@ -1,12 +1,15 @@
 """The Socratic tutor's recipes: the settings, value for value; what they need of the libraries; the whole way in small."""
 
 import json
+import signal
 
 import pytest
 import torch
-from conftest import CPU, ROOT, TINY_MODEL, run_lawft, run_sft
+from conftest import CPU, ROOT, TINY_MODEL, adapter, run_lawft, run_sft
 from test_emphasis import REPLIES, TOKENIZER, encoded_rows
+from test_records import lasting, lines_of, summary_of
 from test_shared_prefix import build
+from test_survival import at_step, run_with_fault
 
 from lawft_trl.errors import InputError
 from lawft_trl.recipe import load_recipe
@@ -184,6 +187,30 @@ def test_marks_that_a_tokenizer_lacks_are_trained_with_the_adapter(dialogues):
         read_adapter_run(run.path)
     with pytest.raises(InputError, match="add_punctuation"):
         load_recipe(TINY, ["lora=null"])
+
+
+@pytest.mark.slow
+def test_killed_behind_step_30_it_goes_on_as_the_same_run(dialogues, tmp_path):
+    """The small recipe with fewer steps, rows a step and dev prompts: ten steps are lost, the style is asked in both parts."""
+    files = [f"data.{split}={dialogues}/data/socratic/dialogue/{split}_*.jsonl" for split in ("train", "dev", "test")]
+    arguments = [*files, "training.max_steps=60", "training.per_device_train_batch_size=4", "monitor.eval_samples=6", "evaluation.max_new_tokens=48"]
+    run, whole = tmp_path / "run", tmp_path / "whole"
+    run_sft(TINY, *arguments, f"training.output_dir={whole}", check=True)
+    arguments.append(f"training.output_dir={run}")
+    killed = run_with_fault(tmp_path, at_step(30, "os.kill(os.getpid(), signal.SIGKILL)"), TINY, *arguments)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert [path.name for path in (tmp_path / "run.unfinished").glob("checkpoint-*")] == ["checkpoint-20"]
+    run_sft(TINY, *arguments, "--resume", check=True)
+    assert lasting(lines_of(run)) == lasting(lines_of(whole))
+    assert [line["step"] for line in lines_of(run) if line["eval_socratic_style"]] == ["0", "20", "40", "60"]
+    ours, theirs = summary_of(run), summary_of(whole)
+    same = ("steps", "kept_step", "best_metric_name", "best_metric", "best_metric_step")
+    assert {key: ours[key] for key in same} == {key: theirs[key] for key in same}
+    assert (ours["resumed_from_step"], ours["best_metric_name"]) == (20, "eval_socratic_style") and ours["best_metric"] > 0
+    for part in ("", "checkpoint-60"):
+        mine, other = adapter(run / part), adapter(whole / part)
+        assert mine.keys() == other.keys() and all(torch.equal(mine[name], other[name]) for name in other)
+    assert (run / "training_progress.png").read_bytes()[:4] == b"\x89PNG"
 
 
 @pytest.mark.slow
