@@ -22,12 +22,13 @@ from lawft_trl.evaluation.wandb_log import log_style, require_login
 from lawft_trl.experiment_log import write_experiment
 from lawft_trl.folders import refuse_existing, whole_folder, write_json, write_text
 from lawft_trl.model_card import write_model_card
+from lawft_trl.recipe import Recipe
 from lawft_trl.recipe_style import SOCRATIC, StylePatterns, style_patterns
 from lawft_trl.run_dir import FinishedRun, now
 from lawft_trl.text_files import file_sha256
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 _FOR_DIALOGUES = ("max_new_tokens", "batch_size")  # settings that mean something here
 
@@ -67,59 +68,14 @@ def evaluate_style(
     refuse_existing(out, force=force, mark="metrics.json", rename="--name")
     if "wandb" in run.recipe.report_to:
         require_login(run.recipe.monitor)
-    tokenizer, kwargs = run_tokenizer(run), recipe.pattern.chat_template_kwargs
-    rows = select_rows(read_rows(file, system=recipe.pattern.system), "dialogue", recipe.pattern.statutes, str(file))
-    overlap, contaminated, warnings = check_overlap(run, rows)
-    if limit is not None and limit < len(rows):
-        warnings.append(f"Only the first {limit} of {len(rows)} held-out turns were taken.")
-        rows = rows[:limit]
-    if run.record.get("rehearsal"):
-        warnings.insert(0, "REHEARSAL on the tiny model: the way works; the figures and the verdict mean nothing.")
-    turns = dialogue_turns(rows, tokenizer, kwargs)
-    patterns = SOCRATIC if recipe.evaluation.style is None else style_patterns(recipe.evaluation.style, str(recipe.path))
-    generation = Generation.of(recipe.evaluation, "dialogue")
+    tokenizer = run_tokenizer(run)
+    turns, checked = _held_out_turns(run, recipe, file, tokenizer, limit)
+    facts = _facts(run, recipe, file, turns, checked)
     started, started_at = time.monotonic(), now()
-
-    def take_turns(model: "PreTrainedModel", side: str) -> list[Reply]:
-        asking = {"template_kwargs": kwargs, "batch_size": recipe.evaluation.batch_size, "progress": side}
-        return write_replies(model, tokenizer, turns, max_new_tokens=generation.max_new_tokens, **asking)
-
-    base, tuned = ask_base_and_tuned(run, take_turns)
-    said = {"base": base, "tuned": tuned, "tutor": [_true_reply(turn) for turn in turns]}
-
-    def surprise(model: "PreTrainedModel", _: str) -> dict[str, float | None]:
-        return {side: perplexity(model, turns, replies, progress=f"perplexity of {side}") for side, replies in said.items()}
-
-    perplexities = ask_base(run, surprise)
-    scored = {side: _score(turns, replies, patterns) for side, replies in said.items()}
-    seed = recipe.evaluation.seed
-    figures = {side: {**describe_replies(replies, patterns, seed=seed), "perplexity": perplexities[side]} for side, replies in scored.items()}
-    tutor, replies = figures.pop("tutor"), {side: scored[side] for side in ("base", "tuned")}
-    metrics = {
-        "run": run.path.name,
-        "model": recipe.model.name_or_path,
-        "scorer": "style",
-        "answer": "dialogue",
-        "generation": asdict(generation),
-        "patterns": asdict(patterns),
-        "patterns_from": "the recipe's patterns" if recipe.evaluation.style else "the Socratic patterns",
-        "statutes": recipe.pattern.statutes,
-        "prompt_fingerprint": run.record["identity"]["prompt_fingerprint"],
-        "overlap": overlap,
-        "contaminated": contaminated,
-        "rehearsal": bool(run.record.get("rehearsal")),
-        "warnings": warnings,
-        "test_file": str(file),
-        "test_sha256": file_sha256(file),
-        "asked": f"{len(turns)} turns of {tutor['conversations']} conversations",
-        "command": sys.argv,
-        "started": started_at,
-        "seconds": round(time.monotonic() - started, 1),
-        "models": figures,
-        "tutor": tutor,
-        "comparison": compare_replies(replies["base"], replies["tuned"], seed=seed),
-        "diagnosis": find_gaming(figures["base"], figures["tuned"], tutor),
-    }
+    scored, perplexities = _take_turns(run, recipe, turns, tokenizer)
+    taken = {"command": sys.argv, "started": started_at, "seconds": round(time.monotonic() - started, 1)}
+    metrics = {**facts, **taken, **_figures(scored, perplexities, recipe)}
+    replies = {side: scored[side] for side in ("base", "tuned")}
     picture = _write(out, metrics, turns, replies, force=force)
     write_experiment(run.path)
     write_model_card(run.path)
@@ -127,6 +83,80 @@ def evaluate_style(
     if "wandb" in run.recipe.report_to:
         logged["wandb"] = log_style(metrics, replies, picture, run.recipe.monitor, folder=out)
     return {**metrics, **logged, "report": str(out / "report.md")}
+
+
+def _held_out_turns(
+    run: FinishedRun, recipe: Recipe, file: Path, tokenizer: "PreTrainedTokenizerBase", limit: int | None
+) -> tuple[list[Turn], dict[str, Any]]:
+    """The tutor's turns of the held-out dialogues, and what the metrics say of their overlap with the training, with warnings."""
+    rows = select_rows(read_rows(file, system=recipe.pattern.system), "dialogue", recipe.pattern.statutes, str(file))
+    overlap, contaminated, warnings = check_overlap(run, rows)
+    if limit is not None and limit < len(rows):
+        warnings.append(f"Only the first {limit} of {len(rows)} held-out turns were taken.")
+        rows = rows[:limit]
+    if run.record.get("rehearsal"):
+        warnings.insert(0, "REHEARSAL on the tiny model: the way works; the figures and the verdict mean nothing.")
+    turns = dialogue_turns(rows, tokenizer, recipe.pattern.chat_template_kwargs)
+    return turns, {"overlap": overlap, "contaminated": contaminated, "warnings": warnings}
+
+
+def _facts(run: FinishedRun, recipe: Recipe, file: Path, turns: Sequence[Turn], checked: Mapping[str, Any]) -> dict[str, Any]:
+    """What the metrics say of what was asked, and how; `checked` is what `_held_out_turns` found."""
+    return {
+        "run": run.path.name,
+        "model": recipe.model.name_or_path,
+        "scorer": "style",
+        "answer": "dialogue",
+        "generation": asdict(Generation.of(recipe.evaluation, "dialogue")),
+        "patterns": asdict(_patterns(recipe)),
+        "patterns_from": "the recipe's patterns" if recipe.evaluation.style else "the Socratic patterns",
+        "statutes": recipe.pattern.statutes,
+        "prompt_fingerprint": run.record["identity"]["prompt_fingerprint"],
+        "overlap": checked["overlap"],
+        "contaminated": checked["contaminated"],
+        "rehearsal": bool(run.record.get("rehearsal")),
+        "warnings": checked["warnings"],
+        "test_file": str(file),
+        "test_sha256": file_sha256(file),
+        "asked": f"{len(turns)} turns of {len({turn.conversation for turn in turns})} conversations",
+    }
+
+
+def _patterns(recipe: Recipe) -> StylePatterns:
+    return SOCRATIC if recipe.evaluation.style is None else style_patterns(recipe.evaluation.style, str(recipe.path))
+
+
+def _take_turns(
+    run: FinishedRun, recipe: Recipe, turns: Sequence[Turn], tokenizer: "PreTrainedTokenizerBase"
+) -> tuple[dict[str, list[ScoredReply]], dict[str, float | None]]:
+    """What base, tuned model and tutor (`"base"`, `"tuned"`, `"tutor"`) say, scored; and the base's perplexity on it."""
+    most = Generation.of(recipe.evaluation, "dialogue").max_new_tokens
+    asking = {"template_kwargs": recipe.pattern.chat_template_kwargs, "batch_size": recipe.evaluation.batch_size}
+
+    def take_turns(model: "PreTrainedModel", side: str) -> list[Reply]:
+        return write_replies(model, tokenizer, turns, max_new_tokens=most, progress=side, **asking)
+
+    base, tuned = ask_base_and_tuned(run, take_turns)
+    said = {"base": base, "tuned": tuned, "tutor": [_true_reply(turn) for turn in turns]}
+
+    def surprise(model: "PreTrainedModel", _: str) -> dict[str, float | None]:
+        return {side: perplexity(model, turns, replies, progress=f"perplexity of {side}") for side, replies in said.items()}
+
+    perplexities, patterns = ask_base(run, surprise), _patterns(recipe)
+    return {side: _score(turns, replies, patterns) for side, replies in said.items()}, perplexities
+
+
+def _figures(scored: Mapping[str, Sequence[ScoredReply]], perplexities: Mapping[str, float | None], recipe: Recipe) -> dict[str, Any]:
+    """The metrics' `models`, `tutor`, `comparison` and `diagnosis`."""
+    patterns, seed = _patterns(recipe), recipe.evaluation.seed
+    models = {side: {**describe_replies(replies, patterns, seed=seed), "perplexity": perplexities[side]} for side, replies in scored.items()}
+    tutor = models.pop("tutor")
+    return {
+        "models": models,
+        "tutor": tutor,
+        "comparison": compare_replies(scored["base"], scored["tuned"], seed=seed),
+        "diagnosis": find_gaming(models["base"], models["tuned"], tutor),
+    }
 
 
 def _usable(settings: Mapping[str, Any]) -> dict[str, Any]:
