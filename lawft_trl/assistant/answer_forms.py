@@ -48,7 +48,8 @@ def read_form(text: str, form: "type[BaseModel]") -> tuple["BaseModel | None", l
 
     text = _THOUGHT.sub("", text).strip()
     blocks = _FENCED.findall(text)
-    candidates = [text] if text.startswith("{") else blocks or [text[text.find("{") : text.rfind("}") + 1]]
+    between = text[text.find("{") : text.rfind("}") + 1]
+    candidates = [between] if text.startswith("{") or not blocks else blocks
     read: list[BaseModel] = []
     faults: list[str] = []
     for candidate in candidates:

@@ -4,7 +4,15 @@ import threading
 import time
 from collections.abc import Callable
 
-from lawft_trl.assistant.failures import CircuitOpen, ModelError, QuotaExceeded, RateLimited, ServerFailed, TimedOut, Unreachable
+from lawft_trl.assistant.failures import (
+    CircuitOpen,
+    ModelError,
+    QuotaExceeded,
+    RateLimited,
+    ServerFailed,
+    TimedOut,
+    Unreachable,
+)
 
 _DOWN_OR_EXHAUSTED = (QuotaExceeded, RateLimited, ServerFailed, TimedOut, Unreachable)
 _LONGEST = 3600.0  # seconds; whatever a server's Retry-After says

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 Messages = Sequence[Mapping[str, str]]
 
+_CONNECT = 10.0  # seconds; a host that is not there is known sooner than a slow model
 _NO_KEY = "none"  # the SDK insists on a key; a server without keys does not read it
 
 
@@ -76,7 +77,7 @@ class LegalClient:
         # A proxy would see what is meant to stay on this machine, and a redirect would carry the document elsewhere.
         transport = openai.DefaultHttpxClient(trust_env=not entry.is_local, follow_redirects=False)
         self.entry, self.circuit, self.last = entry, circuit or Circuit(), None
-        self._openai = openai.OpenAI(base_url=entry.base_url, api_key=_key(entry), timeout=timeout, max_retries=retries, http_client=transport)
+        self._openai = openai.OpenAI(base_url=entry.base_url, api_key=_key(entry), timeout=openai.Timeout(timeout, connect=min(timeout, _CONNECT)), max_retries=retries, http_client=transport)
         if entry.backend != "openai":  # read from the environment; nobody else's business
             self._openai.organization = self._openai.project = None
 
@@ -125,7 +126,7 @@ class LegalClient:
         value, faults = read_form(reply.text, form)
         if value is not None:
             return value, reply
-        repair = [{"role": "assistant", "content": reply.text}, {"role": "user", "content": repair_request(faults, cut=reply.cut)}]
+        repair = [{"role": "assistant", "content": reply.text or "（出力なし）"}, {"role": "user", "content": repair_request(faults, cut=reply.cut)}]
         second = self._send({**request, "messages": [*request["messages"], *repair]}, unsent)
         reply = dataclasses.replace(
             second,
@@ -201,13 +202,14 @@ class _Received:
         """Takes a chunk and returns its text. The last one may hold the usage and no choice."""
         self.usage = getattr(chunk, "usage", None) or self.usage
         self.model = getattr(chunk, "model", None) or self.model
-        choices = getattr(chunk, "choices", None) or ()
-        piece = ""
-        for choice in choices[:1]:
-            piece = getattr(getattr(choice, "delta", None), "content", None) or ""
-            self.finish_reason = getattr(choice, "finish_reason", None) or self.finish_reason
-        if piece:
-            self.pieces.append(piece)
+        choices = getattr(chunk, "choices", None)
+        if not isinstance(choices, list) or not choices:
+            return ""
+        self.finish_reason = getattr(choices[0], "finish_reason", None) or self.finish_reason
+        piece = getattr(getattr(choices[0], "delta", None), "content", None)
+        if not isinstance(piece, str):
+            return ""
+        self.pieces.append(piece)
         return piece
 
     def reply(self, seconds: float, unsent: tuple[str, ...], *, broken: bool) -> Reply:

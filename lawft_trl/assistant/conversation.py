@@ -60,8 +60,9 @@ class Conversation:
             for piece in self.client.stream(messages, **options):
                 pieces.append(piece)
                 yield piece
-        except GeneratorExit:
-            self._keep(text, "".join(pieces))
+        except (GeneratorExit, KeyboardInterrupt):
+            if pieces:
+                self._keep(text, "".join(pieces))
             raise
         self._keep(text, "".join(pieces))
 

@@ -12,7 +12,7 @@ from typing import Any
 from lawft_trl.assistant.models import PARAMETERS, ModelEntry
 
 _QUOTA = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"}
-_TOO_LONG = re.compile(r"context[ _](length|size|window)|exceed_context", re.IGNORECASE)
+_TOO_LONG = re.compile(r"context[ _](length|size|window)|exceed_context|maximum model length", re.IGNORECASE)
 _MISSING = re.compile(r"model_not_found|server is pinned|model .{0,200}(does not exist|not found)", re.IGNORECASE | re.DOTALL)
 
 

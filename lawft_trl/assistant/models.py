@@ -95,7 +95,7 @@ def read_models(path: Path) -> dict[str, ModelEntry]:
         raise InputError(f"{path}: expected one model or more, each `ALIAS:` with the keys {', '.join(_REQUIRED)} below it")
     entries, problems = {}, []
     for alias, body in document.items():
-        where = f"{path}:{document.lc.data[alias][0] + 1}: {alias}" if alias in document.lc.data else f"{path}: {alias}"
+        where = f"{path}:{document.lc.key(alias)[0] + 1}: {alias}"
         if not isinstance(alias, str) or not alias.strip():
             problems.append(f"{where}: expected a name; put it in quotation marks")
         elif not isinstance(body, dict):
@@ -126,7 +126,7 @@ def entry_from_url(
     Raises:
         InputError: with everything that is wrong.
     """
-    hosted = urlsplit(base_url).hostname == "api.openai.com" if "[" not in base_url else False
+    hosted = re.match(r"https://api\.openai\.com(/|$)", base_url)
     given = {
         "backend": backend or ("openai" if hosted else "other"),
         "base_url": base_url,
