@@ -105,14 +105,14 @@ def fit(system: str | None, turns: Sequence[Message], budget: int, count_tokens:
 
 
 def estimate_tokens(messages: Sequence[Mapping[str, str]]) -> int:
-    """About how many tokens a prompt has: one per Japanese character, one per three of ASCII, and some per message.
+    """About how many tokens a prompt has: one per three letters and blanks of ASCII, one per other character, and some per message.
 
     An estimate; vocabularies differ. docs/client.md says how it compares with counts.
     """
     total = 0
     for message in messages:
-        ascii_characters = sum(character.isascii() for character in message["content"])
-        total += _PER_MESSAGE + len(message["content"]) - ascii_characters + math.ceil(ascii_characters / 3)
+        latin = sum(character.isascii() and (character.isalpha() or character == " ") for character in message["content"])
+        total += _PER_MESSAGE + len(message["content"]) - latin + math.ceil(latin / 3)
     return total
 
 
