@@ -418,6 +418,11 @@ def test_the_oldest_turns_go_and_the_newest_never(server):
     assert talk.left_out == 2 and not talk.estimated
     assert [message["content"][0] for message in server.sent[-1]["messages"]] == ["方", "1", "答", "2", "答", "3"]
     assert talk.history[0]["content"][0] == "1" and talk.history[-2]["content"][0] == "3"
+    assert "20 トークン" in talk.warning and "（手元では 252）" in talk.warning, "the server's prompt is another one"
+    server.answers = [completion("答", usage=(6, 1))]
+    talk.clear()
+    talk.say("同じ長さ")
+    assert talk.warning is None
     before, sent = list(talk.history), len(server.sent)
     with pytest.raises(failures.TooLong, match="300 トークン"):
         talk.say("長" * 299)
