@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import contextlib
 import datetime
 import hashlib
 from typing import TYPE_CHECKING, Any
@@ -78,10 +79,8 @@ def _result_file(server: Server, file_id: str) -> dict[str, Any]:
 
 def _text(content: bytes) -> str:
     """The text of a result file, which OpenAI gives in Base64."""
-    try:
+    with contextlib.suppress(binascii.Error):
         content = base64.b64decode(content, validate=True)
-    except (binascii.Error, ValueError):
-        pass
     return content.decode(errors="replace")
 
 
