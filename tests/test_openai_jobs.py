@@ -125,6 +125,7 @@ BAD_FILES = {
     "extra": (b"\n".join(json.dumps(example(n, meta={"id": n})).encode() for n in range(10)), "example_unrecognized_key"),
     "no system": (b"\n".join(json.dumps(said((U[0], U[1] * (n + 1)), A)).encode() for n in range(10)), "missing_system_message"),
     "no user": (b"\n".join(json.dumps(said(("system", "前提" * (n + 1)), A)).encode() for n in range(10)), "missing_user_message"),
+    "named": (b"\n".join(json.dumps(said((*U, {"name": "a"}), ("assistant", f"{n}"))).encode() for n in range(10)), "not_for_local_training"),
     "two answers": (b"\n".join(json.dumps(said(U, A, ("assistant", f"{n}"))).encode() for n in range(10)), "not_for_local_training"),
     "tools": (b"\n".join(json.dumps(said(U, ("assistant", None, {"tool_calls": [{"id": "1"}]}), ("tool", "3", {"tool_call_id": "1"}), A)).encode() for n in range(10)), "not_for_local_training"),
     "unseen": (b"\n".join(json.dumps(said(U, ("assistant", f"答え\u200b{n}"))).encode() for n in range(10)), "invisible-character"),
@@ -380,7 +381,7 @@ def lawft(api, *arguments) -> int:
 
 
 def test_the_whole_way_as_a_user_walks_it(httpserver, file, tmp_path, key):
-    """upload, create, watch through a 429, a broken connection's worth of 500 and an unknown state, pull: with no key in sight."""
+    """upload, create, watch through a 429, a 503 and an unknown state, pull: with no key in sight."""
     busy = reply({"error": {"message": "slow down", "type": "requests", "code": "rate_limit_exceeded"}}, 429, **{"retry-after-ms": "20"})
     api = Api(httpserver, ["validating_files", busy, "queued", "dreaming", reply({}, 503, **{"retry-after-ms": "10"}), "running", "succeeded"])
     outputs = []
@@ -400,6 +401,7 @@ def test_the_whole_way_as_a_user_walks_it(httpserver, file, tmp_path, key):
     assert model == "ft:tiny:org:houmu:1"
     assert [line for line in lines if not line.startswith("==")] == ["Validating training file", "step 1/4  train_loss 2", "step 2/4  train_loss 1.5", "warn: careful ‹U+001B›[31mnow", "step 4/4  train_loss 1.25  train_mean_token_accuracy 0.5", "The job has successfully completed"]  # fmt: skip
     assert [line for line in lines if line.startswith("==")] == ["== validating_files", "== queued", "== dreaming (a state this program does not know; it is waited on)", "== running", "== succeeded"]
+    assert lines[-1] == "== succeeded"
     assert step("pull", job, "--out", "job.json")[0] == model
     record = json.loads((tmp_path / "job.json").read_text(encoding="utf-8"))
     assert record["tuned_model"] == model and record["final_metrics"]["train_loss"] == 1.25 and record["trained_tokens"] == 1234

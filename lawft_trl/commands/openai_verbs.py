@@ -86,7 +86,7 @@ def _add_create(steps: Any) -> None:
 
 def _server_verb(steps: Any, name: str, run: Callable[[argparse.Namespace], int], help: str) -> argparse.ArgumentParser:
     verb = steps.add_parser(name, help=help, description=help[0].upper() + help[1:] + ".")
-    verb.add_argument("--base-url", metavar="URL", help="the server (default $OPENAI_BASE_URL, else OpenAI), e.g. http://127.0.0.1:8321/v1")
+    verb.add_argument("--base-url", metavar="URL", help="the server (default $OPENAI_BASE_URL, else OpenAI), e.g. http://127.0.0.1:8080/v1")
     verb.add_argument("--timeout", type=float, default=60.0, metavar="SECONDS", help="for one attempt (default 60)")
     verb.set_defaults(run=run)
     return verb

@@ -58,7 +58,7 @@ def connect(base_url: str | None = None, *, timeout: float = 60.0) -> Server:
     """The server of a base URL; nothing is sent.
 
     Args:
-        base_url: e.g. `"http://127.0.0.1:8321/v1"`; `None` for `$OPENAI_BASE_URL`, and without that OpenAI's own. The key is
+        base_url: e.g. `"http://127.0.0.1:8080/v1"`; `None` for `$OPENAI_BASE_URL`, and without that OpenAI's own. The key is
             `$OPENAI_API_KEY`; a server on this machine may do without.
         timeout: seconds for one attempt; there are three.
 
@@ -73,7 +73,7 @@ def connect(base_url: str | None = None, *, timeout: float = 60.0) -> Server:
         usable = False
     problems = []
     if not usable:
-        problems.append("--base-url (or OPENAI_BASE_URL): expected http://… or https://…, e.g. http://127.0.0.1:8321/v1")
+        problems.append("--base-url (or OPENAI_BASE_URL): expected http://… or https://…, e.g. http://127.0.0.1:8080/v1")
     local = usable and _is_loopback(str(parts.hostname))
     key = (os.environ.get("OPENAI_API_KEY") or "").strip()
     if not key and usable and not local:
@@ -158,7 +158,7 @@ def _explained(server: Server, error: Exception) -> tuple[str, list[str]]:
         start = "is it running? lawft serve-jobs starts it" if server.is_local else "check the network, the address and the proxy (HTTPS_PROXY)"
         return f"no connection ({server.told(str(error.__cause__ or error))})", [start]
     if isinstance(error, openai.AuthenticationError):
-        return f"the key is not accepted{said}", ["set OPENAI_API_KEY to a key of this server (for lawft serve-jobs, the one it was started with)"]
+        return f"the key is not accepted{said}", ["set OPENAI_API_KEY to a key of this server (of lawft serve-jobs: LAWFT_JOBS_API_KEY, or what the file api_key in its folder holds)"]
     if isinstance(error, openai.PermissionDeniedError):
         return f"not permitted{said}", [f"at OpenAI this may be the closed door. {CLOSING}", LOCAL, "otherwise the key may lack the right to fine-tune: see its permissions"]
     if isinstance(error, openai.RateLimitError):

@@ -209,14 +209,14 @@ def watch_job(
                 raise
             show(Update(kind="trouble", text=f"{error.heading}; trying again"))
         else:
-            if job.status != state:
-                state = job.status
-                show(Update(kind="state", text=_state_text(server, job)))
-            for event in events:
-                seen.add(event.id)
-                show(_event_update(server, event))
+            changed = [Update(kind="state", text=_state_text(server, job))] if job.status != state else []
+            happened = [_event_update(server, event) for event in events]
+            for update in [*happened, *changed] if has_ended(job) else [*changed, *happened]:
+                show(update)
             if has_ended(job):
                 return job
+            state = job.status
+            seen.update(event.id for event in events)
         left = start + deadline - time.monotonic()
         if left <= 0 and answered is not None:
             return job

@@ -41,8 +41,8 @@ _FAULTS: dict[str, tuple[Severity, str, str]] = {
     "nothing_trained": ("error", "every answer of the example has weight 0, so there is nothing to learn", "give one of them weight 1, or delete the example"),
     "blank_line": ("warning", "blank lines between or after the examples; not every server takes them", "delete them: sed -i '/^[[:space:]]*$/d' FILE"),
     "byte_order_mark": ("warning", "the file begins with a byte order mark, which a JSON reader may refuse", "delete it: sed -i '1s/^\\xef\\xbb\\xbf//' FILE"),
-    "example_unrecognized_key": ("warning", f"keys beside {', '.join(_EXAMPLE_KEYS)}: OpenAI may refuse them; `lawft serve-jobs` reads `meta`", "drop them for OpenAI: jq -c '{messages}' FILE > NEW.jsonl"),
-    "not_for_local_training": ("warning", "`lawft serve-jobs` would refuse the example, and many chat templates cannot write it", "system first, then user and assistant in turn, all of them text; or train it elsewhere"),
+    "example_unrecognized_key": ("error", f"keys beside {', '.join(_EXAMPLE_KEYS)}: what they say would not be trained; `lawft serve-jobs` refuses them", "drop them: jq -c '{messages}' FILE > NEW.jsonl"),
+    "not_for_local_training": ("warning", "`lawft serve-jobs` would refuse the example, and many chat templates cannot write it", "system first, then user and assistant in turn, text alone; or train it elsewhere"),
     "duplicate_example": ("warning", "the same example stands there more than once: it counts several times", "keep one, unless it is meant to count more"),
     "missing_user_message": ("warning", "no message has the role user", "write the question as the user's message"),
     "missing_system_message": ("note", "no system message: the model is tuned for being asked without one", "give all examples the one it will be asked with, or none"),
@@ -224,9 +224,13 @@ def _example_faults(record: Mapping[str, Any], *, sound: bool) -> Iterator[tuple
     answers = [message for message in messages if message["role"] == "assistant"]
     if answers and all(message.get("weight") == 0 for message in answers):
         yield "nothing_trained", f"{len(answers)} answers"
-    plain = [{"role": message["role"], "content": message.get("content")} for message in messages]
-    local = record_problems({"messages": plain, **{key: record[key] for key in ("tools", "functions") if record.get(key)}})
-    if local and roles[-1] == "assistant":  # what it lacks otherwise has been said above
+    plain = [{"role": "system" if message["role"] == "developer" else message["role"], "content": message.get("content")} for message in messages]
+    local = [
+        *(f"`{key}`: not trained there" for key in record if key != "messages"),
+        *(f"messages[{index}]: `{key}`: not trained there" for index, message in enumerate(messages) for key in message if key not in ("role", "content", "weight") and message[key] is not None),
+        *record_problems({"messages": plain}),
+    ]
+    if local and not unknown and roles[-1] == "assistant":  # what it lacks otherwise has been said above
         yield "not_for_local_training", local[0]
 
 
