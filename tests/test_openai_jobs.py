@@ -287,7 +287,7 @@ def test_cost_as_it_is_printed(file, tmp_path, capsys):
     assert "GPU hours at 10 tokens/s" in out and "ESTIMATE" not in out and "USD" not in out
     assert cli.main(arguments) == 0
     assert "no price" in capsys.readouterr().out
-    for wrong in (["--epochs", "0"], ["--gpu-hour-rate", "1"], ["--tokens-per-second", "nan"], ["--prices", "absent.yaml"]):
+    for wrong in (["--tokenizer", "Qwen/Qwen3-8B"], ["--epochs", "0"], ["--gpu-hour-rate", "1"], ["--tokens-per-second", "nan"], ["--prices", "absent.yaml"]):
         assert cli.main([*arguments, *wrong]) == 2
     assert cli.main(["openai", "cost", str(file), "--prices", str(prices)]) == 2
     prices.write_text(PRICES.replace("date: 2026-11-22\n", ""), encoding="utf-8")
@@ -446,6 +446,22 @@ def test_a_server_that_comes_back_is_waited_for_and_one_that_does_not_is_left(ht
         api.states = ["running", reply(body, status)]
         with pytest.raises(InputError):
             watch_job(connect(api.url), "ftjob-1", show=updates.append, deadline=60, interval=0.01)
+
+
+def test_a_server_that_asks_for_a_long_pause_gets_it(httpserver, key, monkeypatch):
+    """Longer than the SDK itself waits."""
+    pauses = []
+
+    def sleep(seconds):
+        pauses.append(seconds)
+        if len(pauses) == 2:
+            raise KeyboardInterrupt
+
+    api = Api(httpserver, ["running", reply({}, 429, **{"retry-after": "600"})])
+    monkeypatch.setattr("lawft_trl.openai_jobs.jobs.time.sleep", sleep)
+    with pytest.raises(KeyboardInterrupt):
+        watch_job(connect(api.url), "ftjob-1", show=lambda update: None, deadline=86_400, interval=0.01)
+    assert pauses == [0.01, 600]
 
 
 ANSWERS = {

@@ -132,6 +132,15 @@ def is_passing(error: BaseException | None) -> bool:
     return isinstance(error, openai.APIConnectionError | openai.InternalServerError)
 
 
+def asked_pause(error: BaseException | None) -> float:
+    """Seconds that the server wants to be left alone, by its Retry-After; 0 where it does not say."""
+    try:
+        seconds = float(error.response.headers.get("retry-after", 0))  # type: ignore[union-attr]
+    except (AttributeError, ValueError):  # no response, or a date
+        return 0.0
+    return seconds if 0 < seconds < float("inf") else 0.0
+
+
 def expect(answer: Any, kind: type) -> Any:
     """The answer, if the client could make it what it should be: of a page in HTML it makes a string.
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from lawft_trl.errors import InputError
-from lawft_trl.openai_jobs.connection import Server, asking, expect, is_passing
+from lawft_trl.openai_jobs.connection import Server, asked_pause, asking, expect, is_passing
 
 if TYPE_CHECKING:
     from openai.types.fine_tuning import FineTuningJob, FineTuningJobEvent
@@ -200,6 +200,7 @@ def watch_job(
     start = time.monotonic()
     answered, state, seen = None, None, set()
     while True:
+        pause = interval
         try:
             job = get_job(server, job_id)
             events = new_events(server, job_id, seen)  # after the job: of one that has ended, these are all
@@ -208,6 +209,7 @@ def watch_job(
             if answered is None or not is_passing(error.__cause__) or time.monotonic() - answered > patience:
                 raise
             show(Update(kind="trouble", text=f"{error.heading}; trying again"))
+            pause = max(interval, asked_pause(error.__cause__))
         else:
             changed = [Update(kind="state", text=_state_text(server, job))] if job.status != state else []
             happened = [_event_update(server, event) for event in events]
@@ -220,7 +222,7 @@ def watch_job(
         left = start + deadline - time.monotonic()
         if left <= 0 and answered is not None:
             return job
-        time.sleep(max(0.0, min(interval, left)))
+        time.sleep(max(0.0, min(pause, left)))
 
 
 def new_events(server: Server, job_id: str, seen: "set[str]") -> "list[FineTuningJobEvent]":

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from lawft_trl.data.rows import Row
 from lawft_trl.doctor.token_counts import count_tokens
+from lawft_trl.errors import InputError
 from lawft_trl.text_files import file_sha256
 
 if TYPE_CHECKING:
@@ -86,16 +87,18 @@ def count_examples(records: Sequence[Mapping[str, Any]], *, model: str | None, t
     Args:
         records: examples without faults, `{"messages": [...]}`.
         model: the model that is to be tuned.
-        tokenizer: a tokenizer's folder or name; the examples are counted as the local training sees them, one prompt
-            and output per trained assistant turn.
+        tokenizer: a tokenizer's folder; the examples are counted as the local training sees them, one prompt and output
+            per trained assistant turn.
 
     Raises:
         InputError: when the tokenizer cannot be loaded or refuses the messages.
     """
-    if tokenizer:
+    if tokenizer is not None:
+        if not Path(tokenizer).is_dir():  # a name would be looked for on the hub
+            raise InputError(f"--tokenizer {tokenizer}: no such folder; give the one that holds the model's tokenizer.json")
         return TokenCounts(_with_tokenizer(records, tokenizer), f"the tokenizer of {tokenizer}", True)
     vocabulary = vocabulary_of(model)
-    encoding, missing = _encoding(vocabulary)
+    encoding, missing = _encoding(vocabulary, model)
     if encoding is not None:
         return TokenCounts([count_example(record, lambda text: len(encoding.encode_ordinary(text))) for record in records], str(vocabulary), True)
     lengths = [count_example(record, lambda text: estimate_tokens(text, vocabulary)) for record in records]
@@ -141,10 +144,11 @@ def _with_tokenizer(records: Sequence[Mapping[str, Any]], tokenizer: str) -> lis
     return lengths
 
 
-def _encoding(vocabulary: str | None) -> "tuple[Encoding | None, str]":
+def _encoding(vocabulary: str | None, model: str | None) -> "tuple[Encoding | None, str]":
     """tiktoken's vocabulary if it is on this disk, and otherwise what to do for an exact count."""
     if vocabulary is None:
-        return None, "for an exact count give --model (OpenAI's) or --tokenizer FOLDER (any other)"
+        known = f"the vocabulary of {model} is not known here; for an exact count give" if model else "for an exact count give --model NAME (OpenAI's), or"
+        return None, f"{known} --tokenizer FOLDER"
     try:
         import tiktoken
     except ImportError:
