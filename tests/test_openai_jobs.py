@@ -195,7 +195,7 @@ messages = st.lists(st.fixed_dictionaries({"role": st.sampled_from(["user", "ass
 lines = json_values.map(json.dumps).map(str.encode) | st.binary(max_size=20) | st.fixed_dictionaries({"messages": messages}, optional={"tools": json_values, "meta": json_values}).map(json.dumps).map(str.encode)  # fmt: skip
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(lines, max_size=6))
 def test_the_checker_survives_arbitrary_lines(tmp_path, content):
     path = tmp_path / "x.jsonl"
@@ -338,6 +338,7 @@ class Api:
             "/v1/files": lambda request: reply({**FILE, "status": "uploaded"}),
             "/v1/files/file-1": lambda request: reply(FILE),
             "/v1/files/file-r": lambda request: reply({**FILE, "id": "file-r", "filename": "../../steps.csv"}),
+            "/v1/files/file-gone": lambda request: reply({"error": {"message": "No such file"}}, 404),
             "/v1/files/file-r/content": lambda request: Response(base64.b64encode(b"step,train_loss\n1,2.0\n"), content_type="application/octet-stream"),
             "/v1/models": lambda request: reply(page([{"id": "tiny", "object": "model", "created": 1, "owned_by": "x", "shutdown_date": "2027-01-14"}])),
             "/v1/fine_tuning/jobs": self.jobs,
@@ -492,6 +493,30 @@ def test_errors_in_plain_words(httpserver, key, capsys, monkeypatch, name):
         assert cli.main(["openai", *arguments, "--base-url", httpserver.url_for("/v1")]) == 2
         err = capsys.readouterr().err
         assert all(words in err for words in expected) and KEY not in err and "Traceback" not in err, err
+
+
+ODD_BODIES = {"page": Response("<html>Log in</html>", 200, content_type="text/html"), "null": reply(None), "items": reply({"data": [None, 3, {"id": None}], "has_more": True})}
+
+
+@pytest.mark.parametrize("name", ODD_BODIES)
+@pytest.mark.parametrize(("path", "arguments", "code"), [
+    ("/v1/files", ("upload", "FILE"), 2),
+    ("/v1/models", ("create", "file-1", "--model", "tiny"), 0),
+    ("/v1/fine_tuning/jobs/ftjob-1/events", ("watch", "ftjob-1"), 2),
+    ("/v1/fine_tuning/jobs/ftjob-1/checkpoints", ("pull", "ftjob-1", "--out", "OUT"), 2),
+])  # fmt: skip
+def test_answers_of_another_form(httpserver, file, key, capsys, tmp_path, name, path, arguments, code):
+    httpserver.expect_request(path).respond_with_response(ODD_BODIES[name])  # the first that fits is taken
+    api = Api(httpserver, ["succeeded"])
+    out = tmp_path / "job.json"
+    assert lawft(api, *({"FILE": file, "OUT": out}.get(argument, argument) for argument in arguments)) == code
+    assert "its answer is not one of this API" in capsys.readouterr().err and not out.exists()
+
+
+def test_a_file_without_a_state_is_not_waited_for(httpserver, file, key, capsys):
+    httpserver.expect_request("/v1/files").respond_with_json({"id": "file-9", "object": "file"})
+    assert cli.main(["openai", "upload", str(file), "--base-url", httpserver.url_for("/v1")]) == 0
+    assert capsys.readouterr().out == "file-9\n" and len(httpserver.log) == 1
 
 
 def test_a_job_is_created_once_whatever_the_server_answers(httpserver, key, capsys):

@@ -142,12 +142,12 @@ def asked_pause(error: BaseException | None) -> float:
 
 
 def expect(answer: Any, kind: type) -> Any:
-    """The answer, if the client could make it what it should be: of a page in HTML it makes a string.
+    """The answer, if it is what it should be and has an id: of a page in HTML the client makes a string, of `{}` an object without.
 
     Raises:
         TypeError: when it could not; `asking` explains it.
     """
-    if not isinstance(answer, kind):
+    if not isinstance(answer, kind) or not isinstance(answer.id, str):
         raise TypeError(f"expected {kind.__name__}, found {answer!r:.80}")
     return answer
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 WAITING = ("validating_files", "queued", "running", "paused")  # `paused` has calls of its own but is no state in the description
 ENDED = ("succeeded", "failed", "cancelled")
-_UPLOAD_SECONDS = 1800.0  # until an uploaded file is processed
+_UPLOAD_SECONDS = 300.0  # until an uploaded file is processed
 _STEP = re.compile(r"\bstep\s+(\d+)\s*/\s*(\d+)", re.IGNORECASE)
 _PAGE = 100
 
@@ -117,12 +117,13 @@ def upload_file(server: Server, path: Path) -> str:
     with asking(server, f"upload {path}"):
         with path.open("rb") as content:
             sent = expect(server.client.files.create(file=(path.name, content), purpose="fine-tune"), FileObject)
-        try:
-            processed = server.client.files.wait_for_processing(sent.id, poll_interval=1.0, max_wait_seconds=_UPLOAD_SECONDS)
-        except RuntimeError:  # how the client says that it has waited long enough
-            raise InputError(f"{server.address}: {path} was uploaded as {sent.id}, and is not processed yet", ["a job may take it all the same: lawft openai create"]) from None
-    if processed.status == "error":
-        raise InputError(f"{server.address}: {path} was uploaded as {sent.id}, and refused: {server.told(processed.status_details or 'no reason given')}")
+        # The state of a file is deprecated: who does not give one is not waited for, and a job waits for its files itself.
+        patient_until = time.monotonic() + _UPLOAD_SECONDS
+        while sent.status == "uploaded" and time.monotonic() < patient_until:
+            time.sleep(1.0)
+            sent = expect(server.client.files.retrieve(sent.id), FileObject)
+    if sent.status == "error":
+        raise InputError(f"{server.address}: {path} was uploaded as {sent.id}, and refused: {server.told(sent.status_details or 'no reason given')}")
     return sent.id
 
 
