@@ -16,6 +16,7 @@ from lawft_trl.commands import (
     harness,
     ladder,
     log,
+    openai_verbs,
     plan,
     recipe,
     rescore,
@@ -55,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"lawft-trl {__version__}")
     verbs = parser.add_subparsers(required=True, metavar="VERB")
-    for verb in (data, statutes, recipe, check, plan, eval, chat, cv, sweep, ladder, compare, rescore, log, export, harness, style):
+    for verb in (data, statutes, recipe, check, plan, eval, chat, cv, sweep, ladder, compare, rescore, log, export, harness, style, openai_verbs):
         verb.add(verbs)
     return parser
 
