@@ -1,0 +1,111 @@
+"""Names, companies, addresses and numbers in contracts and letters, by the words that stand around them."""
+
+import re
+from collections.abc import Iterator
+
+from lawft_trl.doctor.personal import find_personal
+
+KINDS = ("氏名", "会社名", "住所", "郵便番号", "口座番号", "生年月日", "メール", "電話番号", "個人番号", "法人番号", "カード番号")
+_OF_DOCTOR = {
+    "mail address": "メール",
+    "phone number": "電話番号",
+    "postal address": "住所",
+    "My Number": "個人番号",
+    "corporate number": "法人番号",
+    "card number": "カード番号",
+}
+_S = r"[ \t　]*"
+_COLON = rf"{_S}[:：]{_S}"
+_PERSON = r"(?:[一-龥々ヶ]{1,4}[ 　]?[一-龥々ぁ-んァ-ヶー]{1,5}|[ァ-ヶー]{2,10}[ 　・][ァ-ヶー]{2,10}|[A-Z][a-z]+ [A-Z][a-z]+)"
+_FULL = r"(?:[一-龥々ヶ]{1,4}[ 　]?[一-龥々]{1,4}|[一-龥々ヶ]{1,4}[ 　]?[ぁ-ん]{2,4}|[一-龥々ヶ]{1,4}[ 　]?[ァ-ヶー]{2,5}|[ァ-ヶー]{2,10}[ 　・][ァ-ヶー]{2,10}|[A-Z][a-z]+ [A-Z][a-z]+)"
+_TITLE = r"代表取締役(?:社長|会長)?|代表社員|代表理事|代表者|取締役|監査役|執行役員|支配人|理事長|弁護士|司法書士|税理士|公認会計士|営業部長|部長|課長|係長|所長|支店長|店長|代理人|後見人|連帯保証人|保証人"
+_LABEL = r"氏[ 　]?名|名[ 　]前|お名前|ご氏名|署名|担当者?名?|連絡先担当|責任者|相続人|被相続人|申立人|相手方|原告|被告|申請者|応募者|従業員名|患者名|契約者名?|買主|売主|貸主|借主|賃貸人|賃借人|委託者|受託者|債権者|債務者|被害者|加害者|依頼者|相談者|本人"
+_NAMES = [
+    re.compile(rf"(?:{_LABEL}|甲|乙|丙|丁|{_TITLE}){_COLON}(?:(?:{_TITLE}){_S})?(?P<it>{_FULL})(?![一-龥ぁ-ん])"),
+    re.compile(rf"^{_S}[（(]?[甲乙丙丁][)）]?[ 　]+(?:(?:{_TITLE}){_S})?(?P<it>{_FULL}){_S}(?:印|㊞|$)", re.MULTILINE),
+    re.compile(rf"(?:{_TITLE}|氏[ 　]?名|署名)[ 　]+(?P<it>{_FULL})(?![一-龥ぁ-ん])"),
+    re.compile(rf"(?:代表取締役(?:社長|会長)?|代表社員|代表理事|弁護士|司法書士|税理士|連帯保証人)(?P<it>[一-龥々]{{3,6}})(?=[（(、。,\n]|$)"),
+    re.compile(rf"(?<![一-龥々ァ-ヶー])(?P<it>{_FULL})[ 　]*[（(](?:以下)?、?(?:単に)?[「『]?(?:[甲乙丙丁]|本人|被用者|労働者|借主|貸主|売主|買主|委託者|受託者|賃借人|賃貸人)[」』]?(?:という|とする)?。?[)）]"),
+    re.compile(r"(?<![一-龥々])(?P<it>[一-龥々]{2,6}|[一-龥々]{1,4}[ 　][一-龥々ぁ-ん]{1,5})(?:氏(?![名族])|様|さん|殿)(?![々一-龥])"),
+    re.compile(rf"(?:私|わたし|わたくし)(?:は|、|の名前は){_S}(?P<it>{_FULL})(?:と(?:申します|いいます|言います)|です)"),
+    re.compile(rf"(?P<it>{_FULL}){_S}(?:印|㊞){_S}$", re.MULTILINE),
+    re.compile(rf"(?P<it>{_FULL})[（(](?:昭和|平成|令和|大正|西暦)?[0-9０-９元]{{1,4}}年[0-9０-９]{{1,2}}月[0-9０-９]{{1,2}}日生"),
+]
+_NO_NAME = re.compile(
+    r".*(?:者|先|員|主|社|方|人|会|部|課|係|役|官|長|株|書|物|金|法|条|項|号|的|上|下|内|外|間|権|約|市|区|県|府|都)$|(?:お客|皆|仕|同|多|模|王|神|仏|各位|貴|同|両|某|諸|一|外|別途|下記|上記|後記|前記|不明|未定|空欄|別紙|記名|押印|捺印|以下|当社|弊社|自署|必須|任意|変更|確認|会社).*"
+)
+_FORM = r"(?:株式会社|有限会社|合同会社|合資会社|合名会社|一般社団法人|一般財団法人|公益社団法人|公益財団法人|医療法人(?:社団)?|学校法人|社会福祉法人|特定非営利活動法人|NPO法人|税理士法人|弁護士法人|監査法人|\(株\)|（株）|㈱|\(有\)|（有）|㈲)"
+_WORD = r"[一-龥々ァ-ヶーA-Za-zＡ-Ｚａ-ｚ0-9０-９・＆&\-]"
+_COMPANIES = [
+    re.compile(rf"(?P<it>{_FORM}{_S}{_WORD}{{2,24}}?)(?=代表|取締役|[（(、。,，「」\s　のはがをにへとでもや]|御中|及び|並びに|又は|$)", re.MULTILINE),
+    re.compile(rf"(?P<it>{_FORM}[ぁ-ん一-龥々ァ-ヶーA-Za-z]{{2,20}})(?=[（(](?:以下|甲|乙)|{_S}御中|{_S}代表)"),
+    re.compile(rf"(?:商[ 　]?号|会社名|法人名|社名|名称|勤務先|屋号){_COLON}(?P<it>[^\s　、。,（(]{{2,30}})"),
+    re.compile(rf"(?<![一-龥々ァ-ヶーA-Za-zＡ-Ｚａ-ｚ])(?P<it>{_WORD}{{2,24}}{_FORM})(?![一-龥々])"),
+    re.compile(rf"(?:[甲乙丙]|[はがとをに、「]|及び){_S}(?P<it>[ァ-ヶーA-Za-z一-龥々]{{2,16}}{_FORM})"),
+    re.compile(r"(?P<it>\b[A-Z][A-Za-z&]*(?: [A-Z][A-Za-z&]*){0,4},? (?:Inc\.|Ltd\.|LLC|K\.K\.|Corporation|Corp\.|Co\., Ltd\.))"),
+]
+_NO_COMPANY = re.compile(
+    rf"{_FORM}(?:設立|法|制度|代表|取締役|監査|発行|株主|会社|等|以外|支配|若しく|及|又|名|形態|化|間|全般).*"
+    r"|(?:.*(?:当該|発行|存続|消滅|新設|分割|承継|特例|親|子|公開|取得|制限|対象|移転|交換|種類|設置|非公開|大|他|各|特定|設立時|日本の|典型的な|小規模|同族|一人|上場)|本|同|一般|この|その)(?:株式|有限|合同|合資|合名)会社"
+)
+_PREFECTURE = r"(?:北海道|東京都|大阪府|京都府|(?:青森|岩手|宮城|秋田|山形|福島|茨城|栃木|群馬|埼玉|千葉|神奈川|新潟|富山|石川|福井|山梨|長野|岐阜|静岡|愛知|三重|滋賀|兵庫|奈良|和歌山|鳥取|島根|岡山|広島|山口|徳島|香川|愛媛|高知|福岡|佐賀|長崎|熊本|大分|宮崎|鹿児島|沖縄)県)"
+_N = r"[0-9０-９一二三四五六七八九十]{1,4}"
+_H = "[-‐‑‒–—―−ーｰ－の]"
+_HOUSE = rf"(?:{_N}丁目(?:{_S}{_N}番(?:地)?(?:{_S}{_N}号?)?|{_S}{_N}(?:{_H}{_N}){{0,2}})?|{_N}番地?(?:の?{_N})?(?:{_S}{_N}号)?|[0-9０-９]{{1,4}}(?:{_H}[0-9０-９]{{1,4}}){{1,3}})"
+_BUILDING = rf"(?:(?:{_S}[一-龥々ァ-ヶーA-Za-zＡ-Ｚ・]{{1,20}}(?:ビル(?:ディング)?|マンション|ハイツ|コーポ|荘|タワー|アパート|レジデンス|館)[一-龥々ァ-ヶー]{{0,4}})?(?:{_S}[0-9０-９A-Z]{{1,5}}(?:階|号室|号|F))?)"
+_PLACE = r"[一-龥々ヶぁ-んァ-ヶー]"
+_ADDRESSES = [
+    re.compile(rf"(?P<it>{_PREFECTURE}{_S}{_PLACE}{{1,12}}?[市区町村郡]{_S}{_PLACE}{{0,24}}?{_S}{_HOUSE}{_BUILDING})"),
+    re.compile(rf"(?P<it>(?<![一-龥々])[一-龥々]{{1,6}}[市区]{_PLACE}{{1,16}}?{_S}{_HOUSE}{_BUILDING})"),
+    re.compile(rf"(?:住[ 　]?所|所在地|本店所在地|本[ 　]?店|居[ 　]?所|本籍|送付先|届出先|勤務地){_COLON}(?:〒?[0-9０-９]{{3}}[-－ー][0-9０-９]{{4}}{_S})?(?P<it>[^\s、。,（(〒][^\n、。,（(]{{3,50}})"),
+]
+_POSTAL = re.compile(rf"〒{_S}(?P<it>[0-9０-９]{{3}}[-‐－−ー]?[0-9０-９]{{4}})(?![0-9０-９])|郵便番号{_S}[:：]?{_S}(?P<that>[0-9０-９]{{3}}[-‐－−ー]?[0-9０-９]{{4}})")
+_ACCOUNT = re.compile(rf"(?:口座番号|口座|普通(?:預金)?|当座(?:預金)?|貯蓄(?:預金)?|定期(?:預金)?){_S}(?:口座)?(?:番号)?{_S}(?:No\.?|[:：])?{_S}(?P<it>[0-9０-９]{{6,8}}|[0-9０-９]{{3,5}}[-－][0-9０-９]{{6,8}})(?![0-9０-９円])")
+_HOLDER = re.compile(rf"(?:口座名義人?|名義人?|名義){_S}[:：]?{_S}(?P<it>[ァ-ヶー（）()]{{2,12}}[ 　][ァ-ヶー]{{2,12}}|{_FULL})(?![一-龥ぁ-ん])")
+_DAY = r"(?:(?:明治|大正|昭和|平成|令和|西暦)?[ 　]?[0-9０-９元一二三四五六七八九十〇]{1,4}年[ 　]?[0-9０-９一二三四五六七八九十]{1,2}月[ 　]?[0-9０-９一二三四五六七八九十]{1,3}日|[0-9]{4}[/.\-][0-9]{1,2}[/.\-][0-9]{1,2}|[SHTR][0-9]{1,2}\.[0-9]{1,2}\.[0-9]{1,2})"
+_BIRTH = [re.compile(rf"(?:生年月日|誕生日|出生日?){_S}[:：]?{_S}(?P<it>{_DAY})"), re.compile(rf"(?P<it>{_DAY})[ 　]?(?:生まれ|生(?![一-龥]))")]
+_MAIL = re.compile(r"(?P<it>(?<![A-Za-z0-9._%+-])[A-Za-z0-9._%+-]{1,64}[@＠][A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63})+)")
+_PLAIN_PHONE = re.compile(r"(?P<it>(?<![0-9０-９])[0０][0-9０-９]{1,4}[-‐－−ー(（][0-9０-９]{1,4}[-‐－−ー)）][0-9０-９]{3,4}(?![0-9０-９]))")
+_LABELLED = {
+    "個人番号": re.compile(rf"(?:個人番号|マイナンバー){_S}[:：]?{_S}(?P<it>[0-9０-９]{{4}}[-－ 　]?[0-9０-９]{{4}}[-－ 　]?[0-9０-９]{{4}})(?![0-9０-９])"),
+    "法人番号": re.compile(rf"(?:法人番号|登録番号){_S}[:：]?{_S}T?(?P<it>[0-9０-９][-－ ]?[0-9０-９]{{4}}[-－ ]?[0-9０-９]{{4}}[-－ ]?[0-9０-９]{{4}})(?![0-9０-９])"),
+    "カード番号": re.compile(rf"(?:カード番号){_S}[:：]?{_S}(?P<it>[0-9０-９]{{4}}(?:[-－ ]?[0-9０-９]{{4}}){{2}}[-－ ]?[0-9０-９]{{2,4}})"),
+}
+
+
+def find_private(text: str) -> list[tuple[str, int, int]]:
+    """`(kind, start, end)` of everything private, sorted, without overlaps: of two that overlap the longer stays."""
+    found = [(_OF_DOCTOR[kind], start, end) for kind, start, end in find_personal(text)]
+    found += list(_by_pattern(text))
+    found.sort(key=lambda each: (each[1] - each[2], each[1]))
+    kept: list[tuple[str, int, int]] = []
+    for kind, start, end in found:
+        if not any(start < other_end and other_start < end for _, other_start, other_end in kept):
+            kept.append((kind, start, end))
+    return sorted(kept, key=lambda each: each[1])
+
+
+def _by_pattern(text: str) -> Iterator[tuple[str, int, int]]:
+    for kind, patterns, never in (("氏名", [*_NAMES, _HOLDER], _NO_NAME), ("会社名", _COMPANIES, _NO_COMPANY)):
+        for pattern in patterns:
+            yield from ((kind, *match.span("it")) for match in pattern.finditer(text) if not never.fullmatch(match["it"]))
+    for kind, patterns in (
+        ("住所", _ADDRESSES),
+        ("口座番号", [_ACCOUNT]),
+        ("生年月日", _BIRTH),
+        ("メール", [_MAIL]),
+        ("電話番号", [_PLAIN_PHONE]),
+        *((kind, [pattern]) for kind, pattern in _LABELLED.items()),
+    ):
+        for pattern in patterns:
+            yield from ((kind, *match.span("it")) for match in pattern.finditer(text))
+    for match in _POSTAL.finditer(text):
+        yield "郵便番号", *match.span("it" if match["it"] else "that")
+
+
+def may_be_part(text: str, start: int, end: int) -> bool:
+    """Whether a known value at a place is only a part of a longer word or number there: 森 in 森林, 1234567 in 12345678."""
+    before, after = text[start - 1 : start], text[end : end + 1]
+    if text[start].isdigit() and before.isdigit() or text[end - 1].isdigit() and after.isdigit():
+        return True
+    return end - start <= 2 and bool(re.fullmatch(r"[一-龥々]", before) or re.fullmatch(r"[一-龥々]", after) and after not in "氏様殿君印")
