@@ -1,1 +1,1 @@
-"""The legal assistant: documents in, four tasks over any OpenAI-compatible endpoint, reports with notices out."""
+"""The legal assistant: models behind OpenAI-compatible endpoints, and what is done with them."""
