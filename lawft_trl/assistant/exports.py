@@ -2,6 +2,7 @@
 
 import io
 import re
+from typing import Any
 
 from lawft_trl.assistant import notices
 from lawft_trl.assistant.report import DOCUMENT, MODEL, RULE, Citation, Item, Report
@@ -13,13 +14,14 @@ def to_markdown(report: Report) -> str:
     """A report as Markdown with its notices, warnings, model and time."""
     lines = [f"# {_inline(report.title)}", "", f"> {notices.EXPORT}", *(f">\n> {notice}" for notice in report.notices), ""]
     lines += [f"- モデル：{_inline(report.model)}", f"- 作成：{report.made_at}（{report.seconds:.1f}秒）", *(f"- 注意：{_inline(each)}" for each in report.warnings), ""]
-    if report.body and not report.items:
+    body_first = report.task in ("question_answer", "drafting")
+    if report.body and body_first:
         lines += [report.body, ""]
     for source, heading in _SECTIONS:
         items = [item for item in report.items if item.source == source]
         if items:
             lines += [f"## {heading}", "", *(line for item in items for line in _item_lines(item)), ""]
-    if report.body and report.items:
+    if report.body and not body_first:
         lines += [report.body, ""]
     if report.citations:
         lines += ["## 引用された法令", "", *(line for citation in report.citations for line in _citation_lines(citation)), ""]
@@ -51,6 +53,7 @@ def to_docx(report: Report) -> bytes:
     """The same as a DOCX file, the notice in its footer on every page."""
     import docx
     from docx.oxml.ns import qn
+    from docx.shared import Pt
 
     document = docx.Document()
     for name in ("Normal", "Heading 1", "Heading 2", "Heading 3"):
@@ -69,7 +72,9 @@ def to_docx(report: Report) -> bytes:
         elif bullet := re.match(r"( *)- (.*)", line):
             _add_bold(document.add_paragraph(style="List Bullet 2" if bullet[1] else "List Bullet"), bullet[2])
         elif quoted := re.match(r" *> ?(.*)", line):
-            _add_bold(document.add_paragraph(style="Quote"), quoted[1])
+            paragraph = document.add_paragraph()
+            paragraph.paragraph_format.left_indent = Pt(14)
+            _add_bold(paragraph, quoted[1])
         elif line.strip():
             _add_bold(document.add_paragraph(), line)
     file = io.BytesIO()
@@ -77,7 +82,7 @@ def to_docx(report: Report) -> bytes:
     return file.getvalue()
 
 
-def _add_bold(paragraph, text: str) -> None:
+def _add_bold(paragraph: Any, text: str) -> None:
     """Text with `**` as bold runs."""
     for place, piece in enumerate(_allowed(text).split("**")):
         if piece:

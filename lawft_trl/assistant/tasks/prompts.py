@@ -8,7 +8,6 @@ from lawft_trl.assistant.injection import fence
 
 Messages = list[dict[str, str]]
 
-# A tuned model is asked with the system message it was trained with; this one is for the others.
 SYSTEM = """\
 あなたは、日本の企業法務を支援するアシスタントです。利用者は、弁護士、弁護士の監督の下にある企業法務の担当者、または学習者です。
 示された資料にもとづいて検討し、根拠となる法令は、法令名と条で示します。確かでないことは、確かでないと述べます。
@@ -27,8 +26,11 @@ DRAFT = """\
 
 
 def messages_for(client: Any, *parts: str) -> Messages:
-    """A system message and one turn of the user."""
-    return [{"role": "system", "content": client.entry.system or SYSTEM}, {"role": "user", "content": "\n\n".join(part for part in parts if part)}]
+    """A system message and one turn of the user; for a tuned model as it was trained, with its own system message or none."""
+    entry, said = client.entry, [part for part in parts if part]
+    if entry.run and not entry.system:
+        return [{"role": "user", "content": "\n\n".join([SYSTEM, *said])}]
+    return [{"role": "system", "content": entry.system or SYSTEM}, {"role": "user", "content": "\n\n".join(said)}]
 
 
 def fenced(text: str, name: str, label: str = "") -> str:

@@ -8,10 +8,11 @@ from lawft_trl.assistant import notices
 from lawft_trl.assistant.answer_text import clean_answer
 from lawft_trl.assistant.citations import Search
 from lawft_trl.assistant.documents import document_from_text
+from lawft_trl.assistant.notices import without_predictions
 from lawft_trl.assistant.privacy import guard
 from lawft_trl.assistant.report import Report
 from lawft_trl.assistant.tasks.asking import cleaned, finish
-from lawft_trl.assistant.tasks.prompts import QUESTION, fenced, messages_for, statutes_part
+from lawft_trl.assistant.tasks.prompts import QUESTION, messages_for, statutes_part
 
 _SHOWN = 5  # articles in the prompt
 
@@ -43,12 +44,12 @@ def answer_question(
     started, warnings = time.monotonic(), {}
     client = guard(client, remote_consent=remote_consent)
     asked = document_from_text("質問", question).text
-    messages = messages_for(client, QUESTION, statutes_part(search, asked, _SHOWN), fenced(asked, "質問"))
+    messages = messages_for(client, QUESTION, statutes_part(search, asked, _SHOWN), f"【質問】\n{asked}")
     answer = ""
     for piece in client.stream(messages, model=model):
         answer += piece
         if on_text:
-            on_text(clean_answer(answer))
+            on_text(without_predictions(clean_answer(answer))[0])
     body = cleaned(answer, warnings)
     if client.last.cut:
         warnings.setdefault("答えが長さの上限で途切れています。")
