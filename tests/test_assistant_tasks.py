@@ -291,7 +291,7 @@ def test_rules_find_differences_to_a_template_without_a_model():
 
 
 def test_a_remote_model_needs_consent_and_gets_placeholders(endpoint):
-    text = "第1条（目的）\n佐藤健一（以下「乙」という。）は、東京都千代田区霞が関9丁目8番7号に住み、電話は090-1234-5678である。\n第2条（期間）\n佐藤健一は1年従う。\n"
+    text = "第1条（目的）\n佐藤健一は従う。\n第2条（期間）\n佐藤健一（以下「乙」という。）は、東京都千代田区霞が関9丁目8番7号に住み、電話は090-1234-5678である。\n"
     client = remote(endpoint)
     for task in (lambda: review_contract(client, document_from_text("a", text)), lambda: answer_question(client, text), lambda: analyse_risks(client, text), lambda: draft(client, text, "なし")):
         with pytest.raises(ConsentNeeded, match=r"llm\.example\.com"):
