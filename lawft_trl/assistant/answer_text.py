@@ -5,8 +5,8 @@ import re
 from lawft_trl.assistant.documents import remove_invisible
 
 _THOUGHT = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL)
-_IMAGE = re.compile(r"!\[[^\]\n]*\](?:\([^)\n]*\)?|\[[^\]\n]*\]?)?")
-_LINK = re.compile(r"\[([^\]\n]*)\](?:\([^)\n]*\)?|\[[^\]\n]*\])")
+_IMAGE = re.compile(r"!\[[^\[\]\n]{0,500}\](?:\([^)\n]{0,2000}\)?|\[[^\[\]\n]{0,500}\]?)?")
+_LINK = re.compile(r"\[([^\[\]\n]{0,500})\](?:\([^)\n]{0,2000}\)?|\[[^\[\]\n]{0,500}\])")
 _REFERENCE = re.compile(r"^[ \t]{0,3}\[[^\]\n]+\]:.*$", re.MULTILINE)
 _ADDRESS = re.compile(r"(?:(?:https?|ftp|file)://|(?:javascript|vbscript|mailto):|data:[a-z]+/|www\.)[^\s<>「」（）()、。]*", re.IGNORECASE)
 _TAG = re.compile(r"<!--.*?-->|</?[A-Za-z][A-Za-z0-9:-]*(?:[\s/][^<>]*)?>|<[!?][A-Za-z][^<>]*>", re.DOTALL)

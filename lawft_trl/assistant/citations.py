@@ -14,8 +14,10 @@ from lawft_trl.statutes.search import Index
 Search = Index | Callable[[str, int], Sequence[Passage]]
 
 _NAME = r"[一-龥々ァ-ヶー]+(?:(?:の|及び|並びに|に関する|に係る|における|による|な|する(?:ための)?|した|、)[一-龥々ァ-ヶー]+)*?"
-# 第 may be missing directly after a name: 民法709条. A remark may stand between: 会社法（平成17年法律第86号）第2条.
-_CITED = re.compile(rf"({_NAME}(?:(?:に関する|に係る|のための)(?=法律))?(?:法律|施行令|施行規則|法|政令|府令|省令|規則|条例|憲法|条約))[」』]?(?:\([^()]{{0,60}}\))?の?(?:{ARTICLE}|[0-9]{{1,4}}条)")
+_LAW = re.compile(rf"({_NAME}(?:(?:に関する|に係る|のための)(?=法律))?(?:法律|施行令|施行規則|法|政令|府令|省令|規則|条例|憲法|条約))\Z")
+_ARTICLE = re.compile(rf"{ARTICLE}|[0-9]{{1,4}}条")  # 第 may be missing directly after a name: 民法709条
+_BETWEEN = re.compile(r"[」』]?(?:\([^()]*\))?の?\Z")  # 会社法（平成17年法律第86号）第2条
+_LOOKED_AT = 120  # characters before an article in which the law's name ends; longer names than that are cut
 _NOT_A_LAW = re.compile(r"(?:^|.*[^一-龥])?(?:[同本当該旧新前後上]|方|手|違|適|合|立|用|司|就業|賃金|取引所|利用|会員|社内|管理)?(?:法|法律|規則|規程|規定|政令|省令|府令|条例|条約)$")
 _SAME = re.compile(rf"同(法|令|規則)(?={ARTICLE}|[0-9]{{1,4}}条)")
 _UNCLEAR = "どの法令を指すか分かりません"
@@ -48,8 +50,10 @@ def _names(text: str) -> dict[str, str]:
     """Every name of a law in a text that an article follows, whether any corpus knows it, and the known short titles."""
     names = {title_key(short): title_key(title) for short, title in SHORT_TITLES.items()}
     names |= {title: title for title in [*names.values(), *_EVERYDAY]}
-    for match in _CITED.finditer(text):
-        name = _own_name(match[1], names)
+    for article in _ARTICLE.finditer(text):
+        before = text[max(0, article.start() - _LOOKED_AT) : article.start()]
+        law = _LAW.search(before[: _BETWEEN.search(before).start()])
+        name = law and _own_name(law[1], names)
         if name:
             names.setdefault(name, name)
     return names
