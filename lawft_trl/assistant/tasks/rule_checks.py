@@ -53,7 +53,7 @@ def differences(document: Document, template: Document) -> list[Item]:
     items, left = [], [(clause, _pairs(clause.text)) for clause in document.clauses]
     for wanted in template.clauses:
         pairs = _pairs(wanted.text)
-        best = max(left, key=lambda each: _alike(wanted, pairs, *each), default=None)  # noqa: B023 (used at once)
+        best = max(left, key=lambda each: _alike(wanted, pairs, *each), default=None)
         if best is None or _alike(wanted, pairs, *best) < _ALIKE:
             items.append(_item("", f"ひな形の「{wanted.label}」にあたる条項がありません。"))
             continue
