@@ -1,0 +1,1 @@
+"""The four tasks of the assistant: contract review, question answering, risk analysis, drafting."""
