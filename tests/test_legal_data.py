@@ -287,7 +287,7 @@ def test_injections_are_one_more_clause():
 def test_the_recipes_train(built, tmp_path):
     """The card's recipe in its rehearsal, which takes the tiny model that knows a system role, and the tiny recipe."""
     files = [f"data.{split}={built}/dialogue/{split}_*.jsonl" for split in ("train", "test")]
-    run_sft(ROOT / "recipes" / "legal_assistant.yaml", "--rehearse", "training.max_steps=2", *files, f"training.output_dir={tmp_path}/rehearsed", launcher=CPU, check=True)
+    run_sft(ROOT / "recipes" / "legal_assistant.yaml", "--rehearse", *files, f"training.output_dir={tmp_path}/rehearsed", launcher=CPU, check=True)
     assert json.loads((tmp_path / "rehearsed" / "adapter_config.json").read_text(encoding="utf-8"))["base_model_name_or_path"] == str(TINY_MODEL)
     result = run_sft(ROOT / "recipes" / "tiny_legal.yaml", "training.max_steps=2", *files, f"training.output_dir={tmp_path}/tiny", launcher=CPU, check=True)
     assert f"Adapter: {tmp_path}/tiny" in result.stdout
