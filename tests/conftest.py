@@ -1,11 +1,13 @@
 """Fixtures: the bundled tiny model, the sample rows, real lawqa_jp where LAWFT_LAWQA_DIR names it."""
 
 import contextlib
+import io
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
@@ -29,11 +31,11 @@ SAMPLE = ROOT / "lawft_trl" / "assets" / "sample" / "questions.jsonl"
 
 
 # Files whose tests take minutes, so that the workers end at the same time.
-_LONGEST_FIRST = ["test_stories", "test_launcher", "test_cross_validation", "test_evaluation", "test_patterns", "test_survival", "test_adapters", "test_dev_letters", "test_sweep", "test_shared_prefix", "test_batches", "test_monitoring", "test_hub_push", "test_export"]
+_LONGEST_FIRST = ["survival", "launcher", "evaluation", "monitoring", "patterns", "served", "hub_push", "dev_letters", "batches", "adapters", "harness_task", "derive", "export", "style_monitor", "stories", "estimate", "ladder", "doctor", "shared_prefix", "cli", "cross_validation", "metrics"]
 
 
 def pytest_collection_modifyitems(items):
-    rank = {name: place for place, name in enumerate(_LONGEST_FIRST)}
+    rank = {f"test_{name}": place for place, name in enumerate(_LONGEST_FIRST)}
     items.sort(key=lambda item: rank.get(item.path.stem, len(rank)))
 
 
@@ -73,7 +75,7 @@ def sample_data(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def small_data(tmp_path_factory) -> Path:
-    """Forty questions of the sample, for tests that train several times: a folder like that of `sample_data`."""
+    """Forty questions of the sample, which are quickly encoded: 80 training rows, 12 test and 8 dev questions."""
     folder = tmp_path_factory.mktemp("small_data")
     chosen = SAMPLE.read_text(encoding="utf-8").splitlines(keepends=True)[::23][:40]
     (folder / "small.jsonl").write_text("".join(chosen), encoding="utf-8")
@@ -87,6 +89,14 @@ def rows_file(folder: Path, split: str, pattern: str = "direct_gold") -> Path:
     return file
 
 
+def first_rows(file: Path, count: int, folder: Path) -> Path:
+    """The first rows of a file, written below `folder` under the file's own name and its pattern's."""
+    out = folder / file.parent.name / file.name
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text("".join(file.read_text(encoding="utf-8").splitlines(keepends=True)[:count]), encoding="utf-8")
+    return out
+
+
 def run_lawft(*arguments, check: bool = False, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess:
     """`lawft ARGUMENTS` as a user runs it."""
     return _run([sys.executable, "-m", "lawft_trl.cli", *arguments], check, cwd, environment)
@@ -98,6 +108,35 @@ def run_sft(*arguments, launcher: tuple = (), check: bool = False, cwd: Path = R
     return _run([*start, ROOT / "lawft_trl" / "sft.py", *arguments], check, cwd, environment)
 
 
+def sft_here(*arguments, check: bool = False, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess:
+    """`run_sft` within this process, which has loaded the libraries: ten seconds less, where a process of its own proves nothing more."""
+    from lawft_trl.sft import run_from_command_line
+
+    return _run_here(run_from_command_line, [ROOT / "lawft_trl" / "sft.py", *arguments], check, cwd, environment)
+
+
+def lawft_here(*arguments, check: bool = False, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess:
+    """`run_lawft` within this process."""
+    from lawft_trl.cli import main
+
+    return _run_here(main, ["lawft", *arguments], check, cwd, environment)
+
+
+def _run_here(entry: Callable[[], int], argv: list, check: bool, cwd: Path, environment: dict[str, str]) -> subprocess.CompletedProcess:
+    argv, out, err = list(map(str, argv)), io.StringIO(), io.StringIO()
+    with (
+        contextlib.chdir(cwd),
+        patch.object(sys, "argv", argv),
+        patch.dict(os.environ, environment),  # also takes back what the entry sets there
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
+        code = entry()
+    if check and code != 0:
+        pytest.fail(f"{' '.join(argv)} ended with {code}:\n{out.getvalue()[-3000:]}\n{err.getvalue()[-6000:]}")
+    return subprocess.CompletedProcess(argv, code, out.getvalue(), err.getvalue())
+
+
 def _run(command: list, check: bool, cwd: Path, environment: dict[str, str]) -> subprocess.CompletedProcess:
     result = subprocess.run(
         list(map(str, command)), cwd=cwd, env=os.environ | environment, capture_output=True, text=True, timeout=600
@@ -107,9 +146,9 @@ def _run(command: list, check: bool, cwd: Path, environment: dict[str, str]) -> 
     return result
 
 
-def settings(sample_data: Path, out: Path, *more: str) -> list[str]:
+def settings(data: Path, out: Path, *more: str) -> list[str]:
     """Overrides for three steps of the quickstart's recipe."""
-    files = [f"data.{split}={sample_data}/direct_gold/{split}_*.jsonl" for split in ("train", "dev", "test")]
+    files = [f"data.{split}={data}/direct_gold/{split}_*.jsonl" for split in ("train", "dev", "test")]
     return [*files, f"training.output_dir={out}", "training.max_steps=3", "training.logging_steps=1", *more]
 
 
@@ -139,11 +178,11 @@ def adapter(run: Path) -> dict:
 
 
 @pytest.fixture(scope="session")
-def trained(sample_data, tmp_path_factory) -> Path:
+def trained(small_data, tmp_path_factory) -> Path:
     """One short run by `accelerate launch`."""
     run = tmp_path_factory.mktemp("runs") / "trained"
     before = {path: path.read_bytes() for path in TINY_MODEL.iterdir()}
-    result = run_sft(QUICKSTART, *settings(sample_data, run), launcher=CPU, check=True)
+    result = run_sft(QUICKSTART, *settings(small_data, run), launcher=CPU, check=True)
     assert f"lawft eval {run}" in result.stdout
     assert "rows/s, peak memory" in result.stdout
     assert {path: path.read_bytes() for path in TINY_MODEL.iterdir()} == before, "the base model's files are not touched"

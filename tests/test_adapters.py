@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 import torch
-from conftest import CPU, QUICKSTART, ROOT, TINY_MODEL, adapter, rows_file, run_lawft, run_sft, settings
+from conftest import QUICKSTART, ROOT, TINY_MODEL, adapter, rows_file, run_lawft, run_sft, settings, sft_here
 
 from lawft_trl.errors import InputError
 from lawft_trl.evaluation.loading import ask_base_and_tuned, load_tuned
@@ -119,7 +119,7 @@ def test_what_peft_refuses_is_said_before_a_model_is_loaded(overrides, expected)
 def whole(small_data, tmp_path_factory):
     """A run that trained all weights."""
     run = tmp_path_factory.mktemp("runs") / "whole"
-    result = run_sft(QUICKSTART, *settings(small_data, run, "lora=null", "training.learning_rate=1e-4"), launcher=CPU, check=True)
+    result = sft_here(QUICKSTART, *settings(small_data, run, "lora=null", "training.learning_rate=1e-4"), check=True)
     assert "Trained: all 1," in result.stdout and "in float32" in result.stdout
     return run
 

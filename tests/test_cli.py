@@ -48,10 +48,10 @@ def test_broken_recipe_ends_with_2_and_no_traceback(tmp_path):
         assert "Traceback" not in result.stderr
 
 
-def test_check_shows_tokens_letters_leakage_and_steps(sample_data):
-    files = [f"data.{split}={sample_data}/direct_gold/{split}_*.jsonl" for split in ("train", "dev", "test")]
+def test_check_shows_tokens_letters_leakage_and_steps(small_data):
+    files = [f"data.{split}={small_data}/direct_gold/{split}_*.jsonl" for split in ("train", "dev", "test")]
     shown = run_lawft("check", "tiny_direct_gold", *files, check=True, COLUMNS="200").stdout
-    assert "556/556/556/556" in shown  # letter balance of the training rows
+    assert "20/20/20/20" in shown  # letter balance of the training rows
     assert "supervised per row, min / max" in shown and "2 / 2" in shown
     assert shown.count("<|im_end|>⟧") == 3, "three rows with the supervised span marked"
     assert "training rows among the held-out rows" in shown and "none" in shown
@@ -59,16 +59,16 @@ def test_check_shows_tokens_letters_leakage_and_steps(sample_data):
     assert "training.learning_rate" in shown
 
 
-def test_check_remarks_on_a_handful_of_held_out_questions(sample_data, tmp_path):
+def test_check_remarks_on_a_handful_of_held_out_questions(small_data, tmp_path):
     few = tmp_path / "few.jsonl"
-    few.write_text("\n".join(rows_file(sample_data, "test").read_text(encoding="utf-8").splitlines()[:5]), encoding="utf-8")
-    files = [f"data.{split}={sample_data}/direct_gold/{split}_*.jsonl" for split in ("train", "dev")]
+    few.write_text("\n".join(rows_file(small_data, "test").read_text(encoding="utf-8").splitlines()[:5]), encoding="utf-8")
+    files = [f"data.{split}={small_data}/direct_gold/{split}_*.jsonl" for split in ("train", "dev")]
     shown = run_lawft("check", "tiny_direct_gold", *files, f"data.test={few}", check=True, COLUMNS="200").stdout
     assert "5: so few can hardly show a difference" in shown
 
 
-def test_check_refuses_what_training_refuses(sample_data):
-    files = [f"data.{split}={sample_data}/direct_gold/train_*.jsonl" for split in ("train", "dev", "test")]
+def test_check_refuses_what_training_refuses(small_data):
+    files = [f"data.{split}={small_data}/direct_gold/train_*.jsonl" for split in ("train", "dev", "test")]
     result = run_lawft("check", "tiny_direct_gold", *files)
     assert (result.returncode, "leakage" in result.stderr) == (2, True)
 

@@ -6,7 +6,7 @@ import shutil
 import subprocess
 
 import pytest
-from conftest import ROOT, TINY_MODEL, run_lawft
+from conftest import ROOT, TINY_MODEL, first_rows, lawft_here, run_lawft
 from foreign_rows import foreign_record, lawqa_questions, sample_questions, skewed, write_rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -528,14 +528,14 @@ def test_strict_and_the_json_file(tmp_path):
 
 def test_check_of_a_recipe_adds_the_findings(sample_data, tmp_path):
     (train,), (dev,), (test,) = (sorted((sample_data / "direct_gold").glob(f"{name}*.jsonl")) for name in ("train", "dev", "test"))
-    files = [f"data.dev={dev}", f"data.test={test}", f"training.output_dir={tmp_path / 'run'}"]
+    files = [f"data.dev={first_rows(dev, 8, tmp_path)}", f"data.test={first_rows(test, 12, tmp_path)}", f"training.output_dir={tmp_path / 'run'}"]
     lines = train.read_text(encoding="utf-8").splitlines()[::4]
     skewed_rows = [line for line in lines if json.loads(line)["output"] in "ab"][:60]
     mine = tmp_path / "mine.jsonl"
     mine.write_text("\n".join(skewed_rows), encoding="utf-8")
     shown = run_lawft("check", "tiny_direct_gold", f"data.train={mine}", *files, LAWFT_LAWQA_DIR="", check=True).stdout
     assert "letter-skew" in shown and "keep the supervision contract" in shown
-    strict = run_lawft("check", "tiny_direct_gold", f"data.train={mine}", *files, "--strict", LAWFT_LAWQA_DIR="")
+    strict = lawft_here("check", "tiny_direct_gold", f"data.train={mine}", *files, "--strict", LAWFT_LAWQA_DIR="")
     assert (strict.returncode, "1 error" in strict.stderr) == (2, True)
 
 

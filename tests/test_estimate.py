@@ -288,10 +288,10 @@ def test_advice_after_out_of_memory_saves_what_the_estimate_missed(flat):
     assert lines[-1].startswith("no change of the recipe makes it fit")
 
 
-def test_a_gpu_that_runs_out_is_answered_with_what_to_type(sample_data):
+def test_a_gpu_that_runs_out_is_answered_with_what_to_type(small_data):
     import torch
 
-    files = [f"data.{split}={sample_data}/direct_gold/{split}_*.jsonl" for split in ("train", "dev", "test")]
+    files = [f"data.{split}={small_data}/direct_gold/{split}_*.jsonl" for split in ("train", "dev", "test")]
     recipe = load_recipe(QUICKSTART, files)
     with pytest.raises(InputError) as caught, answering_out_of_memory(recipe, processes=1, available=2 * GIB):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nmore")

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import run_lawft, run_sft
+from conftest import lawft_here, run_lawft, run_sft
 from tiny_chat import make_data, make_model, make_recipe, read_lines
 from wandb_file import read_wandb
 
@@ -53,7 +53,7 @@ def run(recipe) -> Path:
 @pytest.fixture(scope="module")
 def evaluated(run) -> tuple[Path, str]:
     """The evaluation that `lawft eval RUN` writes, and what it prints."""
-    said = run_lawft("eval", run, check=True).stdout
+    said = lawft_here("eval", run, check=True).stdout
     (folder,) = (run / "eval").iterdir()
     return folder, said
 

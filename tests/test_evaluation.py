@@ -5,16 +5,16 @@ import shutil
 
 import pytest
 import torch
-from conftest import CPU, NF4, QUICKSTART, ROOT, adapter, rows_file, run_lawft, run_sft, settings
+from conftest import CPU, NF4, QUICKSTART, ROOT, adapter, lawft_here, rows_file, run_lawft, run_sft, settings, sft_here
 
 
-def test_eval_asks_what_was_trained_and_writes_a_report(trained, sample_data):
+def test_eval_asks_what_was_trained_and_writes_a_report(trained, small_data):
     result = run_lawft("eval", trained, check=True)
-    out = trained / "eval" / rows_file(sample_data, "test").stem
+    out = trained / "eval" / rows_file(small_data, "test").stem
     assert {path.name for path in out.iterdir()} == {"metrics.json", "predictions.jsonl", "questions.jsonl", "report.md", "report.html"}
     metrics = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
-    test = rows_file(sample_data, "test").read_text(encoding="utf-8").splitlines()
-    assert metrics["models"]["tuned"]["questions"] == len(test) >= 100
+    test = rows_file(small_data, "test").read_text(encoding="utf-8").splitlines()
+    assert metrics["models"]["tuned"]["questions"] == len(test) == 12
     lines = [json.loads(line) for line in (out / "predictions.jsonl").read_text(encoding="utf-8").splitlines()]
     assert len(lines) == 2 * 4 * len(test)
     assert {line["model"] for line in lines} == {"base", "tuned"}
@@ -22,7 +22,7 @@ def test_eval_asks_what_was_trained_and_writes_a_report(trained, sample_data):
     assert metrics["comparison"]["verdict"] in result.stdout
     assert "fingerprint" in (out / "report.md").read_text(encoding="utf-8")
 
-    run_lawft("eval", trained, "--test", rows_file(sample_data, "dev"), "--name", "another", check=True)
+    lawft_here("eval", trained, "--test", rows_file(small_data, "dev"), "--name", "another", check=True)
     assert (trained / "eval" / "another" / "report.md").is_file()
     again = run_lawft("eval", trained)
     assert (again.returncode, "--force" in again.stderr) == (2, True)
@@ -32,14 +32,14 @@ def test_eval_refuses_another_prompt(trained, tmp_path):
     run = tmp_path / "changed"
     shutil.copytree(trained, run, ignore=shutil.ignore_patterns("eval"))
     (run / "chat_template.jinja").write_text("{% for m in messages %}{{ m.content }}<|im_end|>{% endfor %}", encoding="utf-8")
-    result = run_lawft("eval", run)
+    result = lawft_here("eval", run)
     assert result.returncode == 2
     assert "another prompt than it was trained on" in result.stderr
     assert not (run / "eval").exists()
 
 
-def test_eval_refuses_rows_the_run_was_trained_on(trained, sample_data):
-    result = run_lawft("eval", trained, "--test", rows_file(sample_data, "train"))
+def test_eval_refuses_rows_the_run_was_trained_on(trained, small_data):
+    result = lawft_here("eval", trained, "--test", rows_file(small_data, "train"))
     assert result.returncode == 2
     assert "the result would mean nothing" in result.stderr
 
@@ -49,13 +49,13 @@ def test_eval_of_no_run_says_so(tmp_path):
     assert (result.returncode, "no finished run here" in result.stderr, "Traceback" in result.stderr) == (2, True, False)
 
 
-def test_a_base_that_is_not_found_from_here(trained, sample_data, tmp_path):
+def test_a_base_that_is_not_found_from_here(trained, small_data, tmp_path):
     """The recipe names it by a relative path. Once it is nowhere, and once beside the run's `runs/`."""
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     run = tmp_path / "project" / "runs" / "mine"
     shutil.copytree(trained, run, ignore=shutil.ignore_patterns("eval"))
-    command = ["eval", run, "--test", rows_file(sample_data, "test")]
+    command = ["eval", run, "--test", rows_file(small_data, "test")]
     base = "lawft_trl/assets/tiny_model"
     for mend in (f"from the folder the command is run in, here {elsewhere}", f"it is in {tmp_path}/project: cd {tmp_path}/project, where the run is runs/mine"):
         result = run_lawft(*command, cwd=elsewhere)
@@ -65,22 +65,22 @@ def test_a_base_that_is_not_found_from_here(trained, sample_data, tmp_path):
         shutil.copytree(ROOT / base, tmp_path / "project" / base, dirs_exist_ok=True)
 
 
-def test_leakage_is_refused_and_an_allowed_one_is_reported(sample_data, tmp_path):
-    leak = f"data.test={sample_data}/direct_gold/train_*.jsonl"
-    result = run_sft(QUICKSTART, *settings(sample_data, tmp_path / "leak"), leak)
+def test_leakage_is_refused_and_an_allowed_one_is_reported(small_data, tmp_path):
+    leak = f"data.test={small_data}/direct_gold/train_*.jsonl"
+    result = run_sft(QUICKSTART, *settings(small_data, tmp_path / "leak"), leak)
     assert (result.returncode, "leakage" in result.stderr, "same id" in result.stderr) == (2, True, True)
     assert list(tmp_path.iterdir()) == []
-    run_sft(QUICKSTART, *settings(sample_data, tmp_path / "leak", leak, "data.allow_overlap=true"), check=True)
-    result = run_lawft("eval", tmp_path / "leak", check=True)
+    sft_here(QUICKSTART, *settings(small_data, tmp_path / "leak", leak, "data.allow_overlap=true"), check=True)
+    result = lawft_here("eval", tmp_path / "leak", check=True)
     assert "not a held-out result" in result.stdout
-    assert "not a held-out result" in (tmp_path / "leak" / "eval" / rows_file(sample_data, "train").stem / "report.md").read_text(encoding="utf-8")
+    assert "not a held-out result" in (tmp_path / "leak" / "eval" / rows_file(small_data, "train").stem / "report.md").read_text(encoding="utf-8")
 
 
-def test_a_qlora_run_is_evaluated_on_its_4_bit_base(sample_data, tmp_path):
+def test_a_qlora_run_is_evaluated_on_its_4_bit_base(small_data, tmp_path):
     run = tmp_path / "qlora"
-    run_sft(QUICKSTART, *settings(sample_data, run, *NF4), check=True)
-    run_lawft("eval", run, check=True)
-    metrics = json.loads((run / "eval" / rows_file(sample_data, "test").stem / "metrics.json").read_text(encoding="utf-8"))
+    sft_here(QUICKSTART, *settings(small_data, run, *NF4), check=True)
+    lawft_here("eval", run, check=True)
+    metrics = json.loads((run / "eval" / rows_file(small_data, "test").stem / "metrics.json").read_text(encoding="utf-8"))
     assert metrics["models"]["base"]["label_mass"] > 0
 
     from bitsandbytes.nn import Linear4bit
@@ -100,9 +100,8 @@ def test_an_adapter_that_does_not_fit_is_refused(trained, tmp_path):
     shutil.copytree(trained, run, ignore=shutil.ignore_patterns("eval"))
     renamed = {name.replace("model.layers", "model.language_model.layers"): tensor for name, tensor in adapter(run).items()}
     save_file(renamed, run / "adapter_model.safetensors")
-    result = run_lawft("eval", run)
-    assert result.returncode != 0
-    assert "found no place in the model" in result.stderr
+    with pytest.raises(RuntimeError, match="found no place in the model"):
+        lawft_here("eval", run)
     assert not (run / "eval").exists()
 
 
@@ -155,11 +154,13 @@ def test_any_recipe_is_rehearsed_on_real_lawqa(lawqa_dir, tmp_path):
     assert "REHEARSAL" in report
     assert "Law as of: not stated by the data." in report
     assert "questions in four orders each" in report, "a rehearsal ends with a report on held-out questions"
-    run_sft(ROOT / "recipes" / "direct_norag.yaml", "--rehearse", "training.max_steps=1", cwd=tmp_path, check=True)
+    (run / "mark").touch()
+    sft_here(ROOT / "recipes" / "direct_norag.yaml", "--rehearse", cwd=tmp_path, check=True)
+    assert not (run / "mark").exists(), "one rehearsal takes the place of another"
 
 
-def test_wandb_online_without_a_key_is_refused(sample_data, tmp_path):
+def test_wandb_online_without_a_key_is_refused(small_data, tmp_path):
     environment = {"WANDB_API_KEY": "", "HOME": str(tmp_path / "home"), "NETRC": "/nonexistent"}
-    result = run_sft(QUICKSTART, *settings(sample_data, tmp_path / "run", "training.report_to=wandb", "monitor.wandb=online"), **environment)
+    result = sft_here(QUICKSTART, *settings(small_data, tmp_path / "run", "training.report_to=wandb", "monitor.wandb=online"), **environment)
     assert (result.returncode, "wandb login" in result.stderr) == (2, True), result.stderr
     assert not (tmp_path / "run.unfinished").exists()

@@ -9,7 +9,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import NF4, QUICKSTART, TINY_MODEL, rows_file, run_sft, settings
+from conftest import NF4, QUICKSTART, TINY_MODEL, adapter, rows_file, run_sft, settings
 from local_server import transformers_serve
 
 from lawft_trl.commands import export as verb
@@ -193,16 +193,21 @@ def test_served_answers_are_the_adapters(trained, tmp_path, capsys):
     if missing:
         pytest.skip(f"{', '.join(missing)} not installed: a real `transformers serve` was NOT asked")
     out = tmp_path / "serve"
-    assert export(trained, "--serve-dir", "--out", out, "--no-proof") == 0
-    before = contents(trained)
+    from safetensors.torch import save_file
+
+    run = shutil.copytree(trained, tmp_path / "run", ignore=shutil.ignore_patterns("eval", "ladders"))
+    louder = {name: tensor * (10 if "lora_B" in name else 1) for name, tensor in adapter(run).items()}  # three steps change no letter
+    save_file(louder, run / "adapter_model.safetensors", metadata={"format": "pt"})
+    assert export(run, "--serve-dir", "--out", out, "--no-proof") == 0
+    before = contents(run)
     with transformers_serve() as url:
-        assert export(trained, "--endpoint", url, "--tuned", out, *FEW) == 0
+        assert export(run, "--endpoint", url, "--tuned", out, *FEW) == 0
         tuned = capsys.readouterr().out
-        assert export(trained, "--endpoint", url, "--tuned", TINY_MODEL, *FEW) == 0
+        assert export(run, "--endpoint", url, "--tuned", TINY_MODEL, *FEW) == 0
         base = capsys.readouterr().out
     assert "the same letter for 24 of 24 prompts (6 questions)" in tuned and "the same text for 24 of 24" in tuned and "WARNING" not in tuned
     assert "get another letter than from the adapter" in base and "margin" in base and "24 of 24" not in base, "another model is found out"
-    assert contents(trained) == before
+    assert contents(run) == before
 
 
 @pytest.mark.slow

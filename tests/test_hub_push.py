@@ -17,12 +17,12 @@ def hub_environment(hub) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def pushed(sample_data, tmp_path_factory) -> SimpleNamespace:
+def pushed(small_data, tmp_path_factory) -> SimpleNamespace:
     """A run with checkpoints and a W&B log that was pushed when it was finished."""
     run = tmp_path_factory.mktemp("pushed") / "mine"
     with serving_hub() as hub:
         arguments = ["training.push_to_hub=true", "training.hub_private_repo=true", "training.report_to=wandb", "training.save_strategy=steps", "training.save_steps=1"]
-        result = run_sft(QUICKSTART, *settings(sample_data, run, *arguments), check=True, **hub_environment(hub))
+        result = run_sft(QUICKSTART, *settings(small_data, run, *arguments), check=True, **hub_environment(hub))
     return SimpleNamespace(run=run, hub=hub, said=result.stdout)
 
 
@@ -66,10 +66,10 @@ def test_a_push_that_fails_loses_nothing_and_says_how_to_push(pushed, tmp_path):
         ({}, ["training.hub_model_id=a/b/c"], "cannot be a name on the hub"),
     ],
 )
-def test_what_cannot_be_pushed_is_refused_before_the_training(sample_data, tmp_path, environment, arguments, expected):
+def test_what_cannot_be_pushed_is_refused_before_the_training(small_data, tmp_path, environment, arguments, expected):
     with serving_hub() as hub:
         given = hub_environment(hub) | {"HF_HOME": str(tmp_path / "home")} | environment
-        result = run_sft(QUICKSTART, *settings(sample_data, tmp_path / "run", "training.push_to_hub=true", *arguments), **given)
+        result = run_sft(QUICKSTART, *settings(small_data, tmp_path / "run", "training.push_to_hub=true", *arguments), **given)
     assert (result.returncode, "Traceback" in result.stderr) == (2, False), result.stderr
     assert expected in result.stderr
     assert not hub.created and not (tmp_path / "run.unfinished").exists()

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import run_lawft
+from conftest import lawft_here, run_lawft
 
 from lawft_trl.data.rows import read_rows
 from lawft_trl.errors import InputError
@@ -14,8 +14,8 @@ from lawft_trl.evaluation.ladder import Rung
 
 @pytest.fixture(scope="module")
 def climbed(trained) -> Path:
-    """Every kind of statutes and every prompting, on twelve questions."""
-    result = run_lawft("ladder", trained, "--promptings", "plain,few-shot,system", "--limit", "12", "--force", check=True)
+    """Every kind of statutes and every prompting, on six questions."""
+    result = run_lawft("ladder", trained, "--promptings", "plain,few-shot,system", "--limit", "6", "--force", check=True)
     assert "none, direct, plain" in result.stdout and "(as trained)" in result.stdout
     return trained / "ladders" / "ladder"
 
@@ -25,7 +25,7 @@ def test_every_rung_asks_the_same_questions_with_its_own_prompts(climbed):
     by_rung = {}
     for line in lines:
         by_rung.setdefault(line["rung"], {}).setdefault(line["model"], set()).add((line["id"], line["order"], line["gold"]))
-    assert len(by_rung) == 12 and len(lines) == 12 * 2 * 12 * 4
+    assert len(by_rung) == 12 and len(lines) == 12 * 2 * 6 * 4
     assert len({frozenset(asked) for sides in by_rung.values() for asked in sides.values()}) == 1
     prompts = {rung: {line["prompt_sha256"] for line in lines if line["rung"] == rung} for rung in by_rung}
     names = list(prompts)
@@ -41,7 +41,7 @@ def test_the_report_pairs_what_people_ask(climbed):
     assert all(test["holm_p"] >= test["p_value"] for test in found["tests"])
     assert [rung["name"] for rung in found["rungs"] if rung["trained"]] == ["gold, direct, plain"]
     retrieved = next(rung for rung in found["rungs"] if rung["statutes"] == "retrieved")
-    assert sum(part["questions"] for part in retrieved["retrieval"].values()) == 12
+    assert sum(part["questions"] for part in retrieved["retrieval"].values()) == 6
     report = (climbed / "report.md").read_text(encoding="utf-8")
     assert "Does it read them?" in report and "(hit) or not (miss)" in report and module.SYSTEM in report
     assert "<svg" in (climbed / "ladder.svg").read_text(encoding="utf-8")
@@ -83,6 +83,6 @@ def test_examples_are_training_questions_one_for_each_letter(sample_data):
     ],
 )
 def test_what_cannot_be_asked_is_said(trained, arguments, said):
-    result = run_lawft("ladder", trained, "--name", "other", *arguments)
+    result = lawft_here("ladder", trained, "--name", "other", *arguments)
     assert (result.returncode, said in result.stderr, "Traceback" in result.stderr) == (2, True, False), result.stderr
     assert not (trained / "ladders" / "other").exists()

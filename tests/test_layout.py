@@ -103,6 +103,10 @@ def test_evaluation_loads_no_torch():
     assert not loaded_by([m for m in MODULES if part_of(m) == "evaluation"]) & {"torch", "transformers", "trl", "peft", "datasets"}
 
 
+def test_the_launcher_waits_for_the_libraries_until_the_recipe_is_checked():
+    assert not loaded_by(["lawft_trl.sft"]) & {"torch", "transformers", "trl", "peft", "datasets", "scipy", "wandb", "matplotlib"}
+
+
 def test_the_launcher_is_short_and_defines_no_classes():
     tree = ast.parse((PACKAGE / "sft.py").read_text(encoding="utf-8"))
     assert not [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]

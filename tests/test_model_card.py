@@ -152,9 +152,9 @@ def test_a_damaged_evaluation_is_named_and_a_damaged_run_refused(tmp_path):
 
 
 def test_it_takes_the_place_of_the_card_that_trl_writes(trained):
-    """After a real run; the sample set's manifest lies above the rows."""
+    """After a real run; its data's manifest lies above the rows."""
     read = card(trained)
-    assert "lawft-trl sample set: fictional statutes" in read.text and "Apache-2.0" in read.text
+    assert "From small.jsonl." in read.text
     assert "@misc" not in read.text and "transformers import pipeline" not in read.text
     assert json.loads((trained / "run.json").read_text())["status"] == "finished"
     assert f"{json.loads((trained / 'run.json').read_text())['rows']} rows" in read.text

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from conftest import QUICKSTART, ROOT, TINY_MODEL, run_sft, settings
+from conftest import QUICKSTART, ROOT, TINY_MODEL, settings, sft_here
 from test_survival import at_step, run_with_fault
 from wandb_file import read_wandb
 
@@ -22,13 +22,13 @@ HELD_BACK = ("HF_HUB_OFFLINE", "HF_HUB_DISABLE_TELEMETRY", "WANDB_MODE")
 
 
 @pytest.fixture(scope="module")
-def interrupted(sample_data, tmp_path_factory) -> SimpleNamespace:
+def interrupted(small_data, tmp_path_factory) -> SimpleNamespace:
     """A run on a terminal, killed after its first checkpoint, and resumed without one, its system calls watched where strace is."""
     folder = tmp_path_factory.mktemp("monitored")
     run, work, trace = folder / "mine", folder / "mine.unfinished", folder / "trace"
     more = ["training.max_steps=24", "training.save_strategy=steps", "training.save_steps=8", "training.per_device_train_batch_size=2"]
     more += ["training.report_to=[wandb,tensorboard]", "monitor.tags=[x]", f"model.name_or_path={TINY_MODEL}"]
-    command = [sys.executable, ROOT / "lawft_trl" / "sft.py", QUICKSTART, *settings(sample_data, run, *more)]
+    command = [sys.executable, ROOT / "lawft_trl" / "sft.py", QUICKSTART, *settings(small_data, run, *more)]
     environment = {name: value for name, value in os.environ.items() if name not in HELD_BACK} | {"TERM": "xterm", "COLUMNS": "200"}
     terminal = _until_checkpoint(list(map(str, command)), environment, work)
     watched = [STRACE, "-f", "-qq", "--seccomp-bpf", "-e", "trace=connect,sendto,sendmsg,sendmmsg", "-o", trace] if STRACE else []
@@ -120,8 +120,8 @@ def test_a_terminal_has_one_live_line(interrupted):
     assert "step 1/24" not in interrupted.terminal and "{'loss'" not in interrupted.terminal
 
 
-def test_what_cannot_be_logged_is_refused_before_the_training(sample_data, tmp_path):
-    result = run_sft(QUICKSTART, *settings(sample_data, tmp_path / "run", "training.report_to=[wandb,trackio]"))
+def test_what_cannot_be_logged_is_refused_before_the_training(small_data, tmp_path):
+    result = sft_here(QUICKSTART, *settings(small_data, tmp_path / "run", "training.report_to=[wandb,trackio]"))
     if result.returncode == 0:
         pytest.skip("trackio is installed here: the message for a missing package was NOT tested")
     assert (result.returncode, "Traceback" in result.stderr) == (2, False), result.stderr
@@ -130,11 +130,11 @@ def test_what_cannot_be_logged_is_refused_before_the_training(sample_data, tmp_p
 
 
 @pytest.mark.slow
-def test_a_training_outlives_wandb(sample_data, tmp_path):
+def test_a_training_outlives_wandb(small_data, tmp_path):
     """W&B's own process is killed in the middle of the training."""
     act = 'for child in __import__("psutil").Process().children(recursive=True): child.kill()'
     more = ["training.max_steps=6", "training.logging_steps=1", "training.report_to=wandb", f"model.name_or_path={TINY_MODEL}"]
-    result = run_with_fault(tmp_path, at_step(3, act), QUICKSTART, *settings(sample_data, tmp_path / "mine", *more))
+    result = run_with_fault(tmp_path, at_step(3, act), QUICKSTART, *settings(small_data, tmp_path / "mine", *more))
     assert result.returncode == 0, result.stderr
     assert result.stdout.count("the training goes on without it") == 1
     assert "was lost before the end" in result.stdout

@@ -4,7 +4,7 @@ import json
 from collections import Counter
 
 import pytest
-from conftest import CPU, ROOT, rows_file, run_lawft, run_sft
+from conftest import CPU, ROOT, first_rows, rows_file, run_lawft, run_sft, sft_here
 
 from lawft_trl.data.prompts import PARTLY_SUPPORTED, UNSUPPORTED
 from lawft_trl.data.rows import read_rows
@@ -21,16 +21,22 @@ def derived(sample_data, tmp_path_factory):
     return out
 
 
+def few_rows(sample_data, derived, folder, trained: list[str], tested: str) -> list[str]:
+    """Overrides: forty derived rows of each form to train, eight to watch, twelve of the sample's to ask."""
+    train = ",".join(str(first_rows(rows_file(derived, "train", pattern), 40, folder / "few")) for pattern in trained)
+    dev, test = first_rows(rows_file(derived, "dev", trained[0]), 8, folder / "few"), first_rows(rows_file(sample_data, "test", tested), 12, folder / "few")
+    return [f"data.train=[{train}]", f"data.dev={dev}", f"data.test={test}"]
+
+
 def test_both_forms_are_trained_and_reported(sample_data, derived, tmp_path):
-    data = [f"data.train=[{derived}/direct_rag/train_*.jsonl,{derived}/cot_rag/train_*.jsonl]", f"data.dev={derived}/direct_rag/dev_*.jsonl"]
-    data.append(f"data.test={sample_data}/direct_rag/test_*.jsonl")
+    data = few_rows(sample_data, derived, tmp_path, ["direct_rag", "cot_rag"], "direct_rag")
     run_sft(ROOT / "recipes" / "mixed_rag.yaml", *data, "--rehearse", launcher=CPU, cwd=tmp_path, check=True)
     run = tmp_path / "runs" / "rehearsal" / "mixed_rag"
     record = json.loads((run / "run.json").read_text(encoding="utf-8"))
     assert record["steps"] == 10
     assert [len(record["identity"]["data"][role]) for role in ("train", "dev", "test")] == [2, 1, 1]
     report = next(run.glob("eval/test_*/report.md")).read_text(encoding="utf-8")
-    assert "REHEARSAL" in report and "Only the first 8 of 276 held-out questions were asked." in report
+    assert "REHEARSAL" in report and "Only the first 8 of 12 held-out questions were asked." in report
 
 
 @pytest.mark.parametrize(
@@ -43,9 +49,8 @@ def test_both_forms_are_trained_and_reported(sample_data, derived, tmp_path):
     ],
 )
 def test_every_pattern_is_rehearsed(sample_data, derived, tmp_path, recipe, trained, tested):
-    train = ",".join(f"{derived}/{pattern}/train_*.jsonl" for pattern in trained)
-    data = [f"data.train=[{train}]", f"data.dev={derived}/{trained[0]}/dev_*.jsonl", f"data.test={sample_data}/{tested}/test_*.jsonl"]
-    run_sft(ROOT / "recipes" / f"{recipe}.yaml", *data, "--rehearse", "training.max_steps=2", launcher=CPU, cwd=tmp_path, check=True)
+    data = few_rows(sample_data, derived, tmp_path, trained, tested)
+    sft_here(ROOT / "recipes" / f"{recipe}.yaml", *data, "--rehearse", cwd=tmp_path, check=True)
     run = tmp_path / "runs" / "rehearsal" / recipe
     assert (run / "adapter_model.safetensors").is_file()
     (evaluated,) = run.glob("eval/test_*/metrics.json")

@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from conftest import SAMPLE, rows_file, run_lawft
+from conftest import SAMPLE, lawft_here, rows_file, run_lawft
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -141,9 +141,9 @@ def test_the_command_line(sample_data, tmp_path):
     shown = run_lawft("eval", "--power", test, check=True).stdout
     assert shown.startswith(f"{test}: ") and "exact McNemar" in shown and "25 %" in shown
     assert "924 questions in 231 groups" in run_lawft("eval", "--power", SAMPLE, check=True).stdout
-    nothing = run_lawft("eval")
+    nothing = lawft_here("eval")
     assert (nothing.returncode, "lawft eval --power FILE" in nothing.stderr) == (2, True)
-    both = run_lawft("eval", "runs/x", "--power", test, "--force")
+    both = lawft_here("eval", "runs/x", "--power", test, "--force")
     assert both.returncode == 2 and "leave out RUN, --force" in both.stderr
-    missing = run_lawft("eval", "--power", tmp_path / "none.jsonl")
+    missing = lawft_here("eval", "--power", tmp_path / "none.jsonl")
     assert missing.returncode == 2 and "no such file" in missing.stderr and "Traceback" not in missing.stderr

@@ -16,7 +16,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from conftest import QUICKSTART, ROOT, TINY_MODEL, rows_file, run_sft, settings
+from conftest import QUICKSTART, ROOT, TINY_MODEL, rows_file, settings, sft_here
 from local_server import transformers_serve
 
 from lawft_trl import cli
@@ -284,7 +284,7 @@ def run(sample_data, tmp_path_factory) -> Path:
     """A few large steps: enough for other answers than the base model's."""
     run = tmp_path_factory.mktemp("served") / "run"
     large = ("training.max_steps=8", "training.learning_rate=3e-3", "training.warmup_steps=0", "evaluation.orders=4")
-    run_sft(QUICKSTART, *settings(sample_data, run, *large), check=True)
+    sft_here(QUICKSTART, *settings(sample_data, run, *large), check=True)
     return run
 
 

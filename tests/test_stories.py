@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import CPU, QUICKSTART, rows_file, run_lawft, run_sft, settings
+from conftest import CPU, QUICKSTART, rows_file, run_lawft, run_sft, settings, sft_here
 
 from lawft_trl.evaluation.folder import read_evaluation
 
@@ -29,7 +29,8 @@ def some_groups(rows: list[dict], step: int) -> list[dict]:
 
 def train(sample_data: Path, run: Path, train: Path, test: Path, *more: str, launcher: tuple = ()) -> Path:
     files = [f"data.train={train}", f"data.test={test}", "training.per_device_train_batch_size=8"]
-    run_sft(QUICKSTART, *settings(sample_data, run, *files, *more), launcher=launcher, check=True)
+    arguments = [QUICKSTART, *settings(sample_data, run, *files, *more)]
+    run_sft(*arguments, launcher=launcher, check=True) if launcher else sft_here(*arguments, check=True)
     return run
 
 
@@ -45,12 +46,12 @@ def evaluate(run: Path, name: str, *options) -> tuple[dict, str, dict]:
 
 @pytest.fixture(scope="module")
 def held_out(sample_data, tmp_path_factory) -> Path:
-    """A third of the held-out groups."""
-    return write(tmp_path_factory.mktemp("held_out") / "some.jsonl", some_groups(read(rows_file(sample_data, "test")), 3))
+    """A fifth of the held-out groups."""
+    return write(tmp_path_factory.mktemp("held_out") / "some.jsonl", some_groups(read(rows_file(sample_data, "test")), 5))
 
 
 def test_a_collapse_to_one_letter_is_foretold_and_named(sample_data, held_out, tmp_path):
-    rows = [row for row in read(rows_file(sample_data, "train")) if row["output"] == "a"]
+    rows = [row for row in some_groups(read(rows_file(sample_data, "train")), 3) if row["output"] == "a"]
     taught = write(tmp_path / "only_a.jsonl", rows)
     assert "letter-skew" in run_lawft("check", taught).stdout
     run = train(sample_data, tmp_path / "run", taught, held_out, "training.max_steps=16", "training.warmup_steps=2")

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import CPU, QUICKSTART, ROOT, TWO, adapter, run_sft
+from conftest import QUICKSTART, ROOT, TWO, adapter, run_sft, sft_here
 from tiny_chat import make_data, make_model, make_recipe
 
 from lawft_trl.data.chat import load_tokenizer
@@ -38,8 +38,8 @@ def recipe(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def watched(recipe) -> Path:
-    """Six steps by `accelerate launch`, gradients recomputed."""
-    result = run_sft(recipe, "training.gradient_checkpointing=true", launcher=CPU, check=True)
+    """Six steps, gradients recomputed."""
+    result = sft_here(recipe, "training.gradient_checkpointing=true", check=True)
     assert result.stdout.count("style of dev replies: ") == 4
     assert "before the training -> " in result.stdout and "at step 6" in result.stdout
     return recipe.parent / "run"

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.stats import fisher_exact
 
 from lawft_trl.evaluation.answer_findings import Finding, Pair, answer_findings, finding
 from lawft_trl.evaluation.metrics import Prediction, content_answers, content_gold, question_groups, share_right
@@ -239,6 +238,8 @@ def _right(predictions: Sequence[Prediction]) -> dict[str, bool]:
 
 def _clearly_above(high: Mapping[str, Any], low: Mapping[str, Any]) -> bool:
     """Whether a share of other questions is above one by ten points and by Fisher's exact test."""
+    from scipy.stats import fisher_exact  # a second to import, which each start of a training would pay
+
     table = [[part["correct"], part["questions"] - part["correct"]] for part in (high, low)]
     return high["accuracy"] - low["accuracy"] >= _GAP and fisher_exact(table).pvalue < _SIGNIFICANT
 

@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
-from scipy.stats import binomtest
 
 from lawft_trl.data.questions import LETTERS
 from lawft_trl.evaluation.paired import cluster_interval, mcnemar, sign_flip
@@ -154,6 +153,8 @@ def describe_model(predictions: Sequence[Prediction], *, seed: int = 0) -> dict[
 
 def share_right(hits: Sequence[bool]) -> dict[str, Any]:
     """`questions`, `correct`, `accuracy` and its 95 % Wilson `interval`."""
+    from scipy.stats import binomtest  # a second to import, which each start of a training would pay
+
     wilson = binomtest(sum(hits), len(hits)).proportion_ci(method="wilson")
     return {
         "questions": len(hits),

@@ -6,7 +6,6 @@ Formulas and sources: docs/evaluation.md.
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.stats import binomtest, permutation_test
 
 _DRAWS = 10_000  # of the bootstrap, and of the sign flips where not all of them are counted
 _NUMBERS_AT_ONCE = 2_000_000  # held in memory
@@ -14,6 +13,8 @@ _NUMBERS_AT_ONCE = 2_000_000  # held in memory
 
 def mcnemar(gained: int, lost: int) -> float:
     """Two-sided exact McNemar p-value from the numbers of questions that only one of two models got right."""
+    from scipy.stats import binomtest  # a second to import, which each start of a training would pay
+
     return 1.0 if gained + lost == 0 else float(binomtest(gained, gained + lost, 0.5).pvalue)
 
 
@@ -33,6 +34,8 @@ def sign_flip(differences: Sequence[float], clusters: Sequence[str], seed: int) 
     sums = sums[sums != 0]
     if len(sums) < 2:
         return 1.0
+    from scipy.stats import permutation_test
+
     result = permutation_test(
         (sums,),
         lambda flipped, axis: flipped.sum(axis=axis),

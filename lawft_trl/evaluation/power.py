@@ -7,8 +7,6 @@ from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.optimize import brentq
-from scipy.stats import binom
 
 
 def mcnemar_power(n: int, difference: float, discordance: float, *, alpha: float = 0.05) -> float:
@@ -27,6 +25,8 @@ def mcnemar_power(n: int, difference: float, discordance: float, *, alpha: float
         raise ValueError(f"n = {n}, difference {difference} and discordance {discordance}: need n >= 1 and |difference| <= discordance <= 1")
     if discordance == 0:
         return 0.0
+    from scipy.stats import binom  # a second to import, which each start of a training would pay
+
     discordant = np.arange(n + 1)
     # The test rejects when the smaller of gained and lost is at most this: the largest k with 2 P(X <= k) < alpha.
     critical = binom.ppf(alpha / 2, discordant, 0.5) - 1
@@ -47,6 +47,8 @@ def smallest_detectable(n: int, discordance: float, *, power: float = 0.8, alpha
     Returns:
         A share; `None` where not even the largest possible difference, `discordance`, is found so often.
     """
+    from scipy.optimize import brentq
+
     if mcnemar_power(n, discordance, discordance, alpha=alpha) < power:
         return None
     return float(brentq(lambda difference: mcnemar_power(n, difference, discordance, alpha=alpha) - power, 0, discordance))

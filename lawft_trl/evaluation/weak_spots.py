@@ -6,8 +6,6 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
-from scipy.stats import fisher_exact
-
 from lawft_trl.evaluation.metrics import share_right
 from lawft_trl.evaluation.paired import holm
 
@@ -50,6 +48,8 @@ def lowest_part(part_of: Mapping[str, str], right: Mapping[str, bool]) -> dict[s
         test against all others, one-sided, Holm over the parts); `wrong`, up to three ids of wrong answers. `None` where
         no part is clearly below the others.
     """
+    from scipy.stats import fisher_exact  # a second to import, which each start of a training would pay
+
     members: dict[str, list[str]] = defaultdict(list)
     for question in right:
         members[part_of.get(question, "")].append(question)
