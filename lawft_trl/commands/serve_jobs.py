@@ -23,6 +23,7 @@ def add(verbs: Any) -> None:
     verb.add_argument("--port", type=int, default=8080, help="default 8080")
     verb.add_argument("--host", default="127.0.0.1", help="default 127.0.0.1; any other needs LAWFT_JOBS_API_KEY")
     verb.add_argument("--max-upload", default="64M", metavar="SIZE", help="of a file, e.g. 512M (default 64M)")
+    verb.add_argument("--served", type=int, default=2, metavar="N", help="models that are kept in memory to answer (default 2: base and tuned)")
     verb.add_argument("--config_file", type=Path, metavar="YAML", help="of accelerate launch (default: one process)")
     verb.set_defaults(run=_run)
 
@@ -34,6 +35,8 @@ def _run(options: argparse.Namespace) -> None:
         problems.append(f"--max-upload {options.max_upload}: expected a number of bytes, or one with K, M or G behind it")
     if not 1 <= options.port <= 65535:
         problems.append(f"--port {options.port}: expected 1 to 65535")
+    if options.served < 1:
+        problems.append(f"--served {options.served}: expected at least 1")
     if problems:
         raise InputError(f"lawft serve-jobs: {len(problems)} option(s) cannot be used", problems)
     try:
@@ -42,7 +45,14 @@ def _run(options: argparse.Namespace) -> None:
         raise InputError(f"lawft serve-jobs needs {error.name}, which is not installed", ["pip install 'lawft-trl[serve]'"]) from None
     limit = int(size) if size.isdigit() else int(size[:-1]) * _SIZES[size[-1]]
     serve_jobs(
-        options.folder, bases, host=options.host, port=options.port, max_upload=limit, config_file=options.config_file, say=lambda text: print(text, flush=True)
+        options.folder,
+        bases,
+        host=options.host,
+        port=options.port,
+        max_upload=limit,
+        most_served=options.served,
+        config_file=options.config_file,
+        say=lambda text: print(text, flush=True),
     )
 
 

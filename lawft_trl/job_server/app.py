@@ -32,7 +32,7 @@ _FORM = 64 * 1024  # bytes of a form beside the file
 _CHECKPOINT = re.compile(r"(.+):ckpt-step-(\d{1,9})")
 
 
-def build_app(store: Store, places: Places, bases: Mapping[str, Base], worker: Worker, *, key: str, max_upload: int) -> FastAPI:
+def build_app(store: Store, places: Places, bases: Mapping[str, Base], worker: Worker, *, key: str, max_upload: int, most_served: int) -> FastAPI:
     """The server's application.
 
     Args:
@@ -42,9 +42,9 @@ def build_app(store: Store, places: Places, bases: Mapping[str, Base], worker: W
         worker: works off the jobs; it is started and stopped with the application.
         key: without which nothing is answered.
         max_upload: bytes of a file.
+        most_served: how many models answer at once.
     """
-
-    models = ServedModels(places.folder)
+    models = ServedModels(places.folder, most_served)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

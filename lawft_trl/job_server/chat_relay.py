@@ -33,9 +33,9 @@ async def relay(models: ServedModels, model: Model, request: ChatRequest) -> Res
     """
     stack = AsyncExitStack()  # held until the last chunk has gone out
     try:
-        url, own_name = await stack.enter_async_context(models.url_of(model))
+        url = await stack.enter_async_context(models.url_of(model))
         client = await stack.enter_async_context(httpx.AsyncClient(timeout=_TIMEOUT, trust_env=False))
-        asked = client.build_request("POST", f"{url}/v1/chat/completions", json=request.forwarded(own_name))
+        asked = client.build_request("POST", f"{url}/v1/chat/completions", json=request.forwarded(str(model.folder)))
         try:
             answer = await client.send(asked, stream=bool(request.stream))
         except httpx.HTTPError as error:

@@ -1,4 +1,4 @@
-"""The models that answer: `transformers serve` of one at a time, started when it is first asked for, ended for another."""
+"""The models that answer: `transformers serve` for each of the few that were asked for last, started when first asked for."""
 
 import asyncio
 import contextlib
@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
@@ -23,7 +23,6 @@ from lawft_trl.recipe_views import resolved_yaml
 
 _SECONDS_TO_START = 1800  # a large model is read from disk
 _SECONDS_TO_END = 15
-_MARK = "model"
 
 _log = logging.getLogger("lawft.jobs")
 
@@ -44,79 +43,103 @@ class Model:
     source: Path | Recipe
     checkpoint: Path | None = None
 
+    @property
+    def mark(self) -> str:
+        """By which its process is found."""
+        return f"model {self.folder.name}"
 
-@dataclass(frozen=True)
+
+@dataclass(kw_only=True)
 class _Served:
     model: Model
     process: subprocess.Popen
     url: str
+    ready: bool = False
+    leaving: bool = False  # no further request is given to it
+    users: int = 0
+    idle: asyncio.Event = field(default_factory=asyncio.Event)
+    used: float = 0.0
 
 
 class ServedModels:
-    """Has one model served, that of the latest request; requests for another wait their turn. To be used in one event loop.
+    """Has a few models served; the one that was used longest ago goes for another. To be used in one event loop.
 
     Args:
         folder: the server's.
+        most: how many at once; two answer base against tuned without a start for every question.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, most: int) -> None:
         self.folder = folder
-        self.turn = asyncio.Lock()  # in the order of the requests
-        self.idle = asyncio.Event()
-        self.idle.set()
-        self.users = 0
-        self.served: _Served | None = None
+        self.most = most
+        self.turn = asyncio.Lock()  # to start and to end, in the order of the requests
+        self.served: dict[Path, _Served] = {}
 
     @contextlib.asynccontextmanager
-    async def url_of(self, model: Model) -> AsyncIterator[tuple[str, str]]:
-        """Has a model served as long as the block lasts.
-
-        Yields:
-            The server's URL, and its own name for the model.
+    async def url_of(self, model: Model) -> AsyncIterator[str]:
+        """Has a model served as long as the block lasts; yields its server's URL.
 
         Raises:
             ApiError: 503 when it cannot be served.
         """
-        async with self.turn:
-            if self.served is None or self.served.model != model or self.served.process.poll() is not None:
-                await self.idle.wait()
-                await self._change(model)
-            served = self.served
-            self.users += 1
-            self.idle.clear()
+        served = self._usable(model)
+        if served is None:
+            async with self.turn:
+                served = self._usable(model) or await self._start(model)
+                served.users += 1
+        else:
+            served.users += 1
+        served.idle.clear()
         try:
-            yield served.url, str(model.folder)
+            yield served.url
         finally:
-            self.users -= 1
-            if not self.users:
-                self.idle.set()
+            served.users -= 1
+            served.used = time.monotonic()
+            if not served.users:
+                served.idle.set()
 
     async def stop(self) -> None:
-        """Ends the server of the model."""
-        if self.served:
-            self.served = None
-            await asyncio.to_thread(end_children, self.folder, _MARK, seconds=_SECONDS_TO_END)
+        """Ends all of them."""
+        await asyncio.gather(*map(self._end, list(self.served.values())))
 
-    async def _change(self, model: Model) -> None:
-        await self.stop()
+    def _usable(self, model: Model) -> _Served | None:
+        served = self.served.get(model.folder)
+        return served if served and served.ready and not served.leaving and served.process.poll() is None else None
+
+    async def _start(self, model: Model) -> _Served:
+        if model.folder in self.served:  # it has died
+            await self._end(self.served[model.folder])
+        while len(self.served) >= self.most:
+            oldest = min(self.served.values(), key=lambda each: (each.users > 0, each.used))
+            oldest.leaving = True
+            await oldest.idle.wait()
+            await self._end(oldest)
         log = self.folder / "served" / f"{model.folder.name}.log"
-        log.parent.mkdir(exist_ok=True)
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
-        kind, source = ("untuned", log.with_suffix(".yaml")) if isinstance(model.source, Recipe) else ("tuned", model.source)
+        kind, source = "tuned", model.source
         if isinstance(model.source, Recipe):
+            kind, source = "untuned", log.with_suffix(".yaml")
             write_text(source, resolved_yaml(model.source))
         command = [sys.executable, "-m", "lawft_trl.job_server.serve_model", kind, str(source), str(model.checkpoint or "-"), str(model.folder), str(port)]
         _log.info("serving %s", model.name)
-        with log.open("ab") as output:
-            process = start_child(command, folder=self.folder, mark=_MARK, output=output, death=signal.SIGKILL)
-        self.served = _Served(model, process, f"http://127.0.0.1:{port}")
+        with log.open("wb") as output:
+            process = start_child(command, folder=self.folder, mark=model.mark, output=output, death=signal.SIGKILL)
+        served = self.served[model.folder] = _Served(model=model, process=process, url=f"http://127.0.0.1:{port}")
+        served.idle.set()
         try:
-            await self._until_ready(self.served)
+            await self._until_ready(served)
         except BaseException:
-            await self.stop()
+            await self._end(served)
             raise
+        served.ready = True
+        return served
+
+    async def _end(self, served: _Served) -> None:
+        self.served.pop(served.model.folder, None)
+        await asyncio.to_thread(end_children, self.folder, served.model.mark, seconds=_SECONDS_TO_END)
+        served.process.wait()
 
     async def _until_ready(self, served: _Served) -> None:
         deadline = time.monotonic() + _SECONDS_TO_START
@@ -126,7 +149,7 @@ class ServedModels:
                     if (await client.get(f"{served.url}/health")).status_code == 200:
                         return
                 await asyncio.sleep(0.3)
-        said = f"the model {served.model.name} could not be served; its log on the server: {served.model.folder.name}.log"
+        said = f"the model {served.model.name} could not be served; why, is in the server's served/{served.model.folder.name}.log"
         raise ApiError(503, said, param="model", code="model_unavailable", kind="server_error")
 
 

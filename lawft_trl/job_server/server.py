@@ -30,7 +30,15 @@ _ONE_PROCESS = "compute_environment: LOCAL_MACHINE\ndistributed_type: 'NO'\nnum_
 
 
 def serve_jobs(
-    folder: Path, bases: Mapping[str, Path], *, host: str, port: int, max_upload: int, config_file: Path | None, say: Callable[[str], None]
+    folder: Path,
+    bases: Mapping[str, Path],
+    *,
+    host: str,
+    port: int,
+    max_upload: int,
+    most_served: int,
+    config_file: Path | None,
+    say: Callable[[str], None],
 ) -> None:
     """Serves until it is told to end; all its children have ended then.
 
@@ -40,6 +48,7 @@ def serve_jobs(
         host: address to listen on.
         port: to listen on.
         max_upload: bytes of a file.
+        most_served: how many models answer at once, each in a process of its own.
         config_file: of accelerate launch; one process without it.
         say: is given what is to be known, in sentences; never the key.
 
@@ -59,7 +68,7 @@ def serve_jobs(
         places, store = Places(folder=folder.resolve()), Store(folder / "jobs.sqlite3")
         _drop_unfinished(store, places)
         worker = Worker(store, places, read, config_file)
-        app = build_app(store, places, read, worker, key=key, max_upload=max_upload)
+        app = build_app(store, places, read, worker, key=key, max_upload=max_upload, most_served=most_served)
         say(f"OpenAI's fine-tuning API for {', '.join(read)}: base_url http://{f'[{host}]' if ':' in host else host}:{port}/v1")
         say(f"API key: {where}")
         logging.basicConfig(format="%(levelname)s:     %(message)s", level=logging.WARNING)
