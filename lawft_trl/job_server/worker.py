@@ -11,7 +11,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from lawft_trl.folders import write_text
 from lawft_trl.job_server.children import end_children, end_leftovers, start_child
 from lawft_trl.job_server.job_recipes import Base, count_processes, job_recipe, resolved
 from lawft_trl.job_server.job_results import results_csv, tuned_name
+from lawft_trl.job_server.places import Places
 from lawft_trl.job_server.store import Store, new_id
 from lawft_trl.job_server.training_log import LogReader, failure
 from lawft_trl.job_server.uploads import write_rows
@@ -36,25 +36,6 @@ _TICK = 0.3  # seconds between two looks
 _BLAMED = {"validation_file": re.compile(r"dev\.jsonl|dev rows|^validation_file"), "training_file": re.compile(r"train\.jsonl|train rows|^training_file|^line ")}
 
 _log = logging.getLogger("lawft.jobs")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Places:
-    """Where a server keeps what is not in its store."""
-
-    folder: Path
-
-    def upload(self, identifier: str) -> Path:
-        """An upload's, or a result's, content."""
-        return self.folder / "files" / identifier
-
-    def job(self, identifier: str) -> Path:
-        """A job's rows, recipe and log."""
-        return self.folder / "jobs" / identifier
-
-    def run(self, identifier: str) -> Path:
-        """A job's finished run, as any other."""
-        return self.folder / "runs" / identifier
 
 
 class Worker:
