@@ -101,7 +101,7 @@ SENT = {
     "openai": {"max_completion_tokens", "response_format", "stream_options"},
     "vllm": {"max_tokens", "response_format", "stream_options", "chat_template_kwargs"},
     "transformers": {"max_tokens", "chat_template_kwargs"},
-    "lawft": {"max_tokens", "chat_template_kwargs"},
+    "lawft": {"max_tokens", "stream_options", "chat_template_kwargs"},
     "other": {"max_tokens", "chat_template_kwargs"},
 }
 

@@ -20,7 +20,7 @@ BACKENDS: dict[str, dict[str, Any]] = {
     "openai": {"response_format": True, "stream_options": True, "length": "max_completion_tokens", "chat_template_kwargs": False},
     "vllm": {"response_format": True, "stream_options": True, "length": "max_tokens", "chat_template_kwargs": True},
     "transformers": {"response_format": False, "stream_options": False, "length": "max_tokens", "chat_template_kwargs": True},
-    "lawft": {"response_format": False, "stream_options": False, "length": "max_tokens", "chat_template_kwargs": True},
+    "lawft": {"response_format": False, "stream_options": True, "length": "max_tokens", "chat_template_kwargs": True},
     "other": {"response_format": False, "stream_options": False, "length": "max_tokens", "chat_template_kwargs": True},
 }
 PARAMETERS = ("temperature", "seed", "stop", "max_tokens", "response_format", "stream_options", "chat_template_kwargs")
