@@ -106,13 +106,13 @@ def conversation_problems(record: object) -> Iterator[Problem]:
     if not isinstance(record, dict):
         yield "not a conversation", None, f"expected an object or a list of messages, found {shown(record)}", 'write {"id": "c001", "messages": [...]}'
         return
-    yield from _repeated_keys(record, None)
+    yield from repeated_keys(record, None)
     for key in sorted(set(record) - {*_CONVERSATION_KEYS, REPEATED}):
         yield "unknown key", None, f"`{key}` is no key of a conversation", f"known are {', '.join(_CONVERSATION_KEYS)}; remove it or rename it"
-    if "id" in record and not _is_name(record["id"]):
+    if "id" in record and not is_name(record["id"]):
         yield "bad id", None, f"`id`: found {shown(record['id'])}", "write a non-empty line of text or a whole number, or leave it out"
     for key in ("topic", "group"):
-        if key in record and not (isinstance(record[key], str) and _is_name(record[key])):
+        if key in record and not (isinstance(record[key], str) and is_name(record[key])):
             yield f"bad {key}", None, f"`{key}`: found {shown(record[key])}", "write a non-empty line of text, or leave it out"
     messages = record.get("messages")
     if "messages" not in record:
@@ -127,7 +127,7 @@ def conversation_problems(record: object) -> Iterator[Problem]:
         yield from _order_problems(messages)
 
 
-def _repeated_keys(record: dict[str, Any], turn: int | None) -> Iterator[Problem]:
+def repeated_keys(record: dict[str, Any], turn: int | None) -> Iterator[Problem]:
     for key in record.get(REPEATED, ()):
         yield "key twice", turn, f"`{key}` stands twice in one object, and only the last would count", "keep one, or make two turns of them"
 
@@ -137,7 +137,7 @@ def _message_problems(message: object) -> Iterator[tuple[str, str, str]]:
     if not isinstance(message, dict):
         yield "not a message", f"expected an object, found {shown(message)}", 'write {"role": "user", "content": "…"}'
         return
-    for kind, _, found, mend in _repeated_keys(message, None):
+    for kind, _, found, mend in repeated_keys(message, None):
         yield kind, found, mend
     for key in sorted(set(message) - {*_MESSAGE_KEYS, REPEATED}):
         yield "unknown message key", f"`{key}` is no key of a message", "a message has role and content; what it says would not be trained"
@@ -155,10 +155,10 @@ def _message_problems(message: object) -> Iterator[tuple[str, str, str]]:
     elif not isinstance(message["content"], str):
         yield "content not text", f"`content`: expected a string, found {shown(message['content'])}", "write the text alone; parts are joined into one string"
     else:
-        yield from _text_problems(message["content"])
+        yield from text_problems(message["content"])
 
 
-def _text_problems(text: str) -> Iterator[tuple[str, str, str]]:
+def text_problems(text: str) -> Iterator[tuple[str, str, str]]:
     if any("\ud800" <= character <= "\udfff" for character in text):
         yield "half a character", "half of a surrogate pair (\\ud800…), which no file can hold", "write the whole character"
         return
@@ -191,7 +191,7 @@ def cleaned_problems(messages: list[dict[str, str]]) -> Iterator[Problem]:
             yield rule, turn, f"{rule} in {shown(message['content'])}", "the cleaning mends it and counts it"
 
 
-def _is_name(value: object) -> bool:
+def is_name(value: object) -> bool:
     """Whether a value can name something: a line of text that a file can hold, or a whole number."""
     if isinstance(value, str):
         return bool(value.strip()) and not any(unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") for character in value)
