@@ -8,8 +8,8 @@ _THOUGHT = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL)
 _IMAGE = re.compile(r"!\[[^\]\n]*\](?:\([^)\n]*\)?|\[[^\]\n]*\]?)?")
 _LINK = re.compile(r"\[([^\]\n]*)\](?:\([^)\n]*\)?|\[[^\]\n]*\])")
 _REFERENCE = re.compile(r"^[ \t]{0,3}\[[^\]\n]+\]:.*$", re.MULTILINE)
-_ADDRESS = re.compile(r"(?:(?:https?|ftp|file|data|javascript|vbscript|mailto):|www\.)[^\s<>「」（）()、。]*", re.IGNORECASE)
-_TAG = re.compile(r"<!--.*?(?:-->|\Z)|</?[A-Za-z!?][^<>]*>?", re.DOTALL)
+_ADDRESS = re.compile(r"(?:(?:https?|ftp|file)://|(?:javascript|vbscript|mailto):|data:[a-z]+/|www\.)[^\s<>「」（）()、。]*", re.IGNORECASE)
+_TAG = re.compile(r"<!--.*?-->|</?[A-Za-z][A-Za-z0-9:-]*(?:[\s/][^<>]*)?>|<[!?][A-Za-z][^<>]*>", re.DOTALL)
 LINK_REMOVED = "〔リンクは除きました〕"
 
 

@@ -9,7 +9,7 @@ from itertools import pairwise
 from lawft_trl.statutes.citations import ARTICLE
 from lawft_trl.statutes.numerals import read_number
 
-_REFERS = r"(?!\s*(?:[にのでをはがと、,]|及び|並びに|又は|若しくは|から|ない[しし]|規定|各項|第))"  # 第3条（秘密保持）に定める…: no heading
+_REFERS = r"(?![ \t　]*(?:[にのでをはがと、,]|及び|並びに|又は|若しくは|から|ない[しし]|規定|各項|第))"  # 第3条（秘密保持）に定める…: no heading
 _ARTICLE_LINE = re.compile(rf"[ \t　]*(?P<number>{ARTICLE})(?:[ \t　]*[（(【「\[](?P<title>[^）)】」\]\n]{{1,60}})[）)】」\]]{_REFERS}|(?=[ \t　]+\S)|(?=[ \t　]*$))", re.MULTILINE)
 _ENGLISH_LINE = re.compile(r"[ \t]*(?P<number>(?:Article|ARTICLE|Section|SECTION)[ \t]+\d{1,3})\b[.:]?[ \t]*(?:\(?(?P<title>[A-Z][^\n.)]{0,60})\)?)?", re.MULTILINE)
 _PART_LINE = re.compile(r"[ \t　]*(?P<number>附[ \t　]*則|別[ \t　]*[紙表](?:[ \t　]*[0-9０-９一二三四五六七八九十]{1,3})?|第[0-9０-９一二三四五六七八九十]{1,3}[章節](?=[ \t　]))(?P<title>[ \t　（(][^。\n]{0,60})?$", re.MULTILINE)

@@ -61,7 +61,7 @@ def _read_page(reader: "PdfReader", page: "PageObject", number: int) -> tuple[st
     contents = page.get_contents()
     if contents is None:
         return "", []
-    stream = ContentStream(contents, reader)
+    stream = ContentStream(contents, reader, "bytes")  # strings as bytes: written and read again they are the same
     reasons = list(_reasons(stream.operations, page))
     hidden = sorted(set(filter(None, reasons)))
     if not hidden:

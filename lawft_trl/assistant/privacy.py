@@ -44,16 +44,30 @@ class Placeholders:
     def __len__(self) -> int:
         return len(self._names)
 
-    def hide(self, text: str) -> str:
-        """The text with everything private replaced; the same text by the same placeholder, in this and later texts."""
+    def learn(self, text: str) -> None:
+        """Gives a placeholder to everything private in a text; the same text gets the same one."""
         self._taken |= {_named(match) for match in _LIKE.finditer(text)} - set(self._values)
-        for kind, start, end in sorted(find_private(text), key=lambda each: each[1]):
-            self._add(kind, text[start:end])
+        for kind, start, end in find_private(text):
+            value, number = text[start:end], 1
+            if value not in self._names:
+                while (kind, number) in self._values or (kind, number) in self._taken:
+                    number += 1
+                self._names[value] = f"〔{kind}{number}〕"
+                self._values[kind, number] = value
+
+    def hide(self, text: str) -> str:
+        """The text with everything private replaced, also where what was learnt before stands without its label."""
+        self.learn(text)
         if not self._names:
             return text
-        known = sorted(self._names, key=len, reverse=True)
-        anything = re.compile("|".join(map(re.escape, known)))
-        return anything.sub(lambda match: match[0] if may_be_part(text, *match.span()) else self._names[match[0]], text)
+        found = {(start, end) for _, start, end in find_private(text)}
+        anything = re.compile("|".join(map(re.escape, sorted(self._names, key=len, reverse=True))))
+
+        def replaced(match: re.Match[str]) -> str:
+            is_other = match.span() not in found and may_be_part(text, *match.span())
+            return match[0] if is_other else self._names[match[0]]
+
+        return anything.sub(replaced, text)
 
     def restore(self, text: str) -> str:
         """The text with its placeholders replaced by what they stand for, also where brackets or widths were changed."""
@@ -70,15 +84,6 @@ class Placeholders:
                 yield self.restore(ready)
         if waiting:
             yield self.restore(waiting)
-
-    def _add(self, kind: str, value: str) -> None:
-        if value in self._names:
-            return
-        number = 1
-        while (kind, number) in self._values or (kind, number) in self._taken:
-            number += 1
-        self._names[value] = f"〔{kind}{number}〕"
-        self._values[kind, number] = value
 
 
 def pseudonymise(text: str) -> tuple[str, Placeholders]:
@@ -143,6 +148,9 @@ class DiscreetClient:
         return form.model_validate(_in_strings(answer.model_dump(), self._placeholders.restore)), self._restored(reply)
 
     def _hidden(self, messages: Iterable[dict[str, str]]) -> list[dict[str, str]]:
+        messages = list(messages)
+        for message in messages:  # first: a name with a label in one turn may stand without it in an earlier one
+            self._placeholders.learn(message["content"])
         return [{**message, "content": self._placeholders.hide(message["content"])} for message in messages]
 
     def _restored(self, reply: Any) -> Any:

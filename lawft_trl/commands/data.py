@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from lawft_trl.commands import derive, dialogues, overlap, reasons
+from lawft_trl.commands import derive, dialogues, legal, overlap, reasons
 from lawft_trl.errors import InputError
 
 SAMPLE = Path(__file__).parents[1] / "assets" / "sample" / "questions.jsonl"
@@ -37,6 +37,7 @@ def add(verbs: Any) -> None:
         _add_row_options(source, test_share=0.3)
     _add_row_options(derived, test_share=0.0)  # they train; what is measured is another set
     dialogues.add(sources)
+    legal.add(sources)
     reasons.add(sources)
     overlap.add(sources)
 

@@ -142,7 +142,7 @@ def load_pairs(path: Path) -> tuple[list[LegalPair], list[Fault]]:
 def refuse(faults: Sequence[Fault], path: Path) -> None:
     """Raises an `InputError` that lists the faults, if there are any."""
     if faults:
-        raise InputError(f"{path}: {len(faults)} fault(s) in the pairs; nothing was written", map(str, faults))
+        raise InputError(f"{path}: {len(faults)} fault(s) in the pairs; nothing was read or written", map(str, faults))
 
 
 def contract_cases() -> list[ContractCase]:

@@ -7,7 +7,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lawft_trl.data.dialogue_problems import REPEATED, Fault, clean_text, is_name, load, repeated_keys, shown, text_problems
+from lawft_trl.data.dialogue_problems import (
+    REPEATED,
+    Fault,
+    clean_text,
+    is_name,
+    load,
+    repeated_keys,
+    shown,
+    text_problems,
+)
 from lawft_trl.data.near_duplicates import ngrams, plain, text_index
 from lawft_trl.data.rubric import phrases_in, shows, text_key
 from lawft_trl.errors import InputError
@@ -64,7 +73,7 @@ def law_names(values: Iterable[object]) -> dict[str, str]:
         for cited in citations if isinstance(citations, list) else ():
             if isinstance(cited, dict) and isinstance(cited.get("law"), str) and cited["law"].strip():
                 laws.add(cited["law"])
-    return title_names({law: () for law in laws})
+    return title_names(dict.fromkeys(laws, ()))
 
 
 def _named(place: str, value: object) -> str:

@@ -53,13 +53,15 @@ REHEARSAL = {
 
 
 def rehearsal_changes(path: Path, overrides: Sequence[str]) -> dict[str, Any]:
-    """What `--rehearse` changes of a recipe: dialogues are rehearsed with the tiny chat model, a Gemma 2 without a system role.
+    """What `--rehearse` changes of a recipe: dialogues whose style is scored are rehearsed with the tiny chat model, a Gemma 2
+    without a system role.
 
     Raises:
         InputError: see `load_recipe`.
     """
-    dialogue = load_recipe(path, overrides, REHEARSAL).pattern.answer == "dialogue"
-    return {**REHEARSAL, "model.name_or_path": str(TINY_CHAT_MODEL)} if dialogue else REHEARSAL
+    recipe = load_recipe(path, overrides, REHEARSAL)
+    styled = recipe.pattern.answer == "dialogue" and recipe.evaluation.style is not None
+    return {**REHEARSAL, "model.name_or_path": str(TINY_CHAT_MODEL)} if styled else REHEARSAL
 
 
 REHEARSED_QUESTIONS = 8  # scored at the end of a rehearsal, whose figures mean nothing

@@ -1,0 +1,87 @@
+"""What needs no model: clauses that contracts usually have, and the differences to a template. Points to check, no verdicts."""
+
+import re
+import unicodedata
+from difflib import SequenceMatcher
+
+from lawft_trl.assistant.documents import Document
+from lawft_trl.assistant.notices import RULE_BASED
+from lawft_trl.assistant.report import RULE, Item
+
+# What a contract usually settles -> words by which it does.
+_USUAL = {
+    "契約の目的": r"目的",
+    "契約期間・更新": r"有効期間|契約期間|存続期間|期間は|更新",
+    "代金・報酬と支払": r"代金|報酬|対価|委託料|賃料|支払|料金|無償",
+    "秘密保持": r"秘密|機密",
+    "個人情報の取扱い": r"個人情報",
+    "知的財産権の帰属": r"知的財産|著作権|特許|発明",
+    "再委託・譲渡の制限": r"再委託|権利義務の譲渡|譲渡し|承継させ",
+    "契約の解除": r"解除|解約",
+    "期限の利益の喪失": r"期限の利益",
+    "損害賠償": r"損害(?:の|を)?賠償|損害を",
+    "不可抗力": r"不可抗力|天災",
+    "反社会的勢力の排除": r"反社会的勢力|暴力団",
+    "準拠法": r"準拠",
+    "管轄・紛争解決": r"管轄|仲裁",
+    "契約終了後の取扱い（存続条項）": r"終了後|存続",
+    "協議": r"協議",
+}
+_ALIKE = 0.6  # two clauses with a ratio above are one clause in two versions
+_LINES = 6  # of a difference that are shown
+
+
+def missing_clauses(document: Document) -> list[Item]:
+    """What contracts usually settle and whose words are nowhere in the document."""
+    text = unicodedata.normalize("NFKC", "".join(document.text.split()))
+    return [
+        Item(
+            clause="",
+            issue=f"「{name}」にあたる定めの言葉が見つかりません。必要な契約か、別の定めがあるかを確認してください。〔{RULE_BASED}〕",
+            source=RULE,
+        )
+        for name, words in _USUAL.items()
+        if not re.search(words, text)
+    ]
+
+
+def differences(document: Document, template: Document) -> list[Item]:
+    """The clauses that the document lacks, has besides, or has in other words than the template."""
+    items, left = [], list(document.clauses)
+    for wanted in template.clauses:
+        best = max(left, key=lambda clause: _ratio(wanted.title, clause.title, wanted.text, clause.text), default=None)
+        if best is None or _ratio(wanted.title, best.title, wanted.text, best.text) < _ALIKE:
+            items.append(_item("", f"ひな形の「{wanted.label}」にあたる条項がありません。"))
+            continue
+        left.remove(best)
+        if _plain(best.text) != _plain(wanted.text):
+            items.append(_item(best.label, f"ひな形の「{wanted.label}」と文言が違います。", _changes(wanted.text, best.text)))
+    items += [_item(clause.label, "ひな形にない条項です。") for clause in left if _plain(clause.text)]
+    return items
+
+
+def _item(clause: str, issue: str, suggestion: str = "") -> Item:
+    return Item(clause=clause, issue=f"{issue}〔{RULE_BASED}〕", suggestion=suggestion, source=RULE)
+
+
+def _ratio(title: str, other_title: str, text: str, other: str) -> float:
+    """How alike two clauses are, from 0 to 1; the same caption is enough."""
+    if title and title == other_title:
+        return 1.0
+    matcher = SequenceMatcher(None, text, other, autojunk=False)
+    return 0.0 if matcher.real_quick_ratio() < _ALIKE or matcher.quick_ratio() < _ALIKE else matcher.ratio()
+
+
+def _plain(text: str) -> str:
+    """A clause without white space, widths and its number, so that only words count."""
+    return re.sub(r"^第[0-9一二三四五六七八九十百]+条(?:の[0-9一二三四五六七八九十]+)?", "", "".join(unicodedata.normalize("NFKC", text).split()))
+
+
+def _changes(before: str, after: str) -> str:
+    """The sentences that differ, `−` those of the template and `＋` those of the document."""
+    old, new = (re.findall(r"[^。\n]+。?", text) for text in (before, after))
+    lines = []
+    for kind, a, b, c, d in SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
+        if kind != "equal":
+            lines += [f"− {sentence.strip()}" for sentence in old[a:b]] + [f"＋ {sentence.strip()}" for sentence in new[c:d]]
+    return "\n".join(lines[:_LINES] + ([f"ほか{len(lines) - _LINES}か所"] if len(lines) > _LINES else []))
