@@ -143,10 +143,11 @@ def test_a_clause_of_a_contract_is_no_citation_and_a_short_title_may_be_written(
 
 @pytest.fixture
 def corpus(tmp_path):
-    """民法 with the articles 562 and 548_2, and in its supplementary provisions 415; 商法 with 526."""
-    articles = [("129AC0000000089", "民法", "main", "548_2"), ("129AC0000000089", "民法", "main", "562")]
-    articles += [("129AC0000000089", "民法", "suppl", "415"), ("132AC0000000048", "商法", "main", "526")]
-    passages = [Passage(law_id=law_id, law=law, provision=provision, article=article, text="試験のための文。") for law_id, law, provision, article in articles]
+    """民法 up to 563 with 548_2, and with 415 only in its supplementary provisions; a part of 商法."""
+    articles = [("民法", "main", str(number)) for number in range(1, 564) if number not in (415, 416, 417, 418)]
+    articles += [("民法", "main", "416:418"), ("民法", "main", "548_2"), ("民法", "main", "415_2"), ("民法", "suppl", "415")]
+    articles += [("商法", "main", "1"), ("商法", "main", "526")]
+    passages = [Passage(law_id=law, law=law, provision=provision, article=article, text=f"試験のための文{article}。") for law, provision, article in articles]
     write_corpus(passages, tmp_path / "corpus", as_of="2026-04-01", attribution="test", sources={})
     return tmp_path / "corpus"
 
@@ -169,14 +170,14 @@ def test_citations_are_looked_up(tmp_path, corpus, capsys):
     assert statuses == {("民法", VERIFIED), ("会社法", UNVERIFIED)}
     assert "40 検証済, 1 未検証" in (tmp_path / "out" / "data_card.md").read_text(encoding="utf-8")
 
-    records[0]["messages"][2]["content"] += "民法第415条と商法第527条の2も。"
-    records[0]["meta"]["citations"] += [{"law": "民法", "article": "415"}, {"law": "商法", "article": "527_2"}]
+    records[0]["messages"][2]["content"] += "民法第415条、民法第564条と商法第527条の2も。"
+    records[0]["meta"]["citations"] += [{"law": law, "article": article} for law, article in (("民法", "415"), ("民法", "564"), ("商法", "527_2"))]
     records[1]["meta"]["kind"] = "x"
     path = written(tmp_path, lines(*records))
     assert main(["data", "legal", str(path), "--corpus", str(corpus), "--out", str(tmp_path / "wrong")]) == 2
     told = capsys.readouterr().err
-    assert "民法第415条: the corpus has 2 articles of this law, and not this one (law as of 2026-04-01)" in told  # 附則 is no article of the law proper
-    assert "商法第527条の2" in told and "`meta.kind`" in told and "3 fault(s)" in told
+    assert "民法第415条: the corpus has 562 articles of this law, and not this one (law as of 2026-04-01)" in told
+    assert "民法第564条" in told and "商法" not in told and "`meta.kind`" in told and "3 fault(s)" in told
     assert not (tmp_path / "wrong").exists()
     assert main(["data", "legal", "--corpus", str(tmp_path), "--out", str(tmp_path / "wrong")]) == 2
     assert "not a statutes corpus" in capsys.readouterr().err

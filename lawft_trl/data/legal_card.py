@@ -42,4 +42,4 @@ def _corpus(about: Mapping[str, Any] | None) -> str:
     if about is None:
         return "No corpus was given to look them up in (`--corpus`)."
     as_of = f", law as of {about['as_of']}" if about["as_of"] else ""
-    return f"Looked up in the corpus with sha256 `{about['sha256'][:12]}`{as_of}; what is 未検証 is of laws that it does not hold."
+    return f"Looked up in the corpus with sha256 `{about['sha256'][:12]}`{as_of}; what is 未検証 is of laws that it does not hold, or not as a whole."

@@ -1,6 +1,6 @@
 """Whether cited articles exist, looked up in a statutes corpus."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,12 @@ class Corpus:
 
     Attributes:
         articles: title, as `title_key` writes it -> the numbers of the articles of its provisions proper.
+        whole: the titles of those laws of which no article is missing between the first and the last; excerpts have gaps.
         about: `as_of`, `sha256` and `attribution` of the corpus' manifest.
     """
 
     articles: dict[str, frozenset[str]]
+    whole: frozenset[str]
     about: dict[str, Any]
 
 
@@ -40,11 +42,22 @@ def read_corpus(folder: Path, pairs: Sequence[LegalPair]) -> Corpus:
         if law in wanted and passage.provision == MAIN:
             articles.setdefault(law, set()).add(passage.article)
     about = {key: manifest.get(key, "") for key in ("as_of", "sha256", "attribution")}
-    return Corpus(articles={law: frozenset(numbers) for law, numbers in articles.items()}, about=about)
+    whole = frozenset(law for law, numbers in articles.items() if _has_no_gaps(numbers))
+    return Corpus(articles={law: frozenset(numbers) for law, numbers in articles.items()}, whole=whole, about=about)
+
+
+def _has_no_gaps(numbers: Iterable[str]) -> bool:
+    """Whether the articles are 1, 2, 3 and so on; `"6:8"`, repealed articles that stand together, counts as three."""
+    main: set[int] = set()
+    for number in numbers:
+        ends = [end.partition("_")[0] for end in number.split(":")]
+        if all(end.isdecimal() for end in ends):
+            main.update(range(int(ends[0]), int(ends[-1]) + 1))
+    return bool(main) and main == set(range(1, max(main) + 1))
 
 
 def status(cited: CitedArticle, corpus: Corpus | None) -> str:
-    """`VERIFIED` where the corpus has the article, `UNVERIFIED` where there is no corpus or the article's law is not in it.
+    """`VERIFIED` where the corpus has the article; `UNVERIFIED` where it does not, or there is none.
 
     That the article exists does not say that it means what the answer says of it.
     """
@@ -52,16 +65,16 @@ def status(cited: CitedArticle, corpus: Corpus | None) -> str:
 
 
 def invented(pairs: Sequence[LegalPair], corpus: Corpus) -> list[Fault]:
-    """A fault for every citation of an article that is not in the corpus although its law is."""
+    """A fault for every citation of an article that is not in the corpus although its law is, and is whole."""
     return [
         Fault(
             kind="no such article",
             place=f"{pair.source}, pair {pair.id}",
-            found=f"{cited.law}{article_name(cited.article)}: the corpus has {len(known)} articles of this law, and not this one"
+            found=f"{cited.law}{article_name(cited.article)}: the corpus has {len(corpus.articles[law])} articles of this law, and not this one"
             + (f" (law as of {corpus.about['as_of']})" if corpus.about["as_of"] else ""),
             mend="cite the article that is meant, in the answer and in meta.citations",
         )
         for pair in pairs
         for cited in pair.citations
-        if (known := corpus.articles.get(title_key(cited.law))) is not None and cited.article not in known
+        if (law := title_key(cited.law)) in corpus.whole and cited.article not in corpus.articles[law]
     ]
