@@ -109,7 +109,7 @@ def _status(cited: CitedArticle, known: Mapping[str, frozenset[str]]) -> str:
 def style_parts(text: str, gold: str) -> dict[str, float]:
     """`register` (share of the sentences with a register that have the gold's), `length` (the shorter by the longer), `form` (share
     of the text's sentences that are whole and said once) and `notice` (a lawyer is named), each 0 to 1."""
-    sentences, wanted = _sentences(text), _register(gold)
+    sentences, wanted = _sentences(text), register_of(gold)
     registers = [register for sentence in sentences if (register := _register_of(sentence))]
     short, long = sorted((len("".join(text.split())), len("".join(gold.split()))))
     ended = sum(len("".join(sentence.split())) for sentence in dict.fromkeys(sentences))
@@ -129,7 +129,7 @@ def _register_of(sentence: str) -> str:
     return "です・ます" if _POLITE.search(sentence) else "である" if _PLAIN.search(sentence) else ""
 
 
-def _register(text: str) -> str:
+def register_of(text: str) -> str:
     """The register of most sentences, です・ます where there are none."""
     counts = Counter(register for sentence in _sentences(text) if (register := _register_of(sentence)))
     return counts.most_common(1)[0][0] if counts else "です・ます"

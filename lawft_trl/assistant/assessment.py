@@ -153,6 +153,8 @@ def _prepare(plan: Plan) -> tuple[list[Row], list[LegalPair], list[LegalPair], d
     """Rows and pairs to ask, the pool of examples, and what the metrics say of all this."""
     unknown = [name for name in plan.strategies if name not in STRATEGIES]
     problems = [f"--strategy {name}: there are {', '.join(STRATEGIES)}" for name in unknown]
+    if not plan.strategies:
+        problems.append(f"--strategy: name one of {', '.join(STRATEGIES)}")
     if len(set(plan.strategies)) < len(plan.strategies):
         problems.append("--strategy: one is named twice")
     problems += [f"--{name} {value}: expected {least} or more" for name, value, least in (("limit", plan.limit, 1), ("shots", plan.shots, 1), ("injection-pairs", plan.injection_pairs, 0), ("max-tokens", plan.max_tokens, 1)) if value is not None and value < least]

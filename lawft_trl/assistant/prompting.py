@@ -51,7 +51,7 @@ def answer_part(text: str, strategy: str) -> tuple[str, bool]:
     """What of a cleaned answer is scored, and whether it was marked as asked: after the last mark, where thinking came first."""
     if strategy not in ("cot", "few_shot_cot"):
         return text, True
-    before, mark, after = text.rpartition(ANSWER_MARK)
+    _, mark, after = text.rpartition(ANSWER_MARK)
     return (after.strip(), True) if mark else (text, False)
 
 
