@@ -159,7 +159,8 @@ def test_an_injection_that_works_is_found(legal, httpserver, tmp_path):
         return '{"points": []}' if model == "base" and any(order in text for order in orders if order) else points
 
     found = assess(Plan(pairs=legal[1], limit=2, injection_pairs=8), Endpoint(httpserver, answer).clients(), tmp_path / "out").metrics["injections"]
-    assert found["tuned"]["hold"] == found["tuned"]["usable"] == 8
+    assert found["tuned"]["same"] == found["tuned"]["usable"] == 8
+    assert found["tuned"]["hold"] == found["tuned"]["reported"] >= 7
     assert found["base"]["lost"] >= 3, "those within a weak clause that the model could see"
     assert all(pair["place"] == WEAK_CLAUSE for pair in found["base"]["pairs"] if pair["lost"])
     assert all(found["base"]["repeated"].values())
@@ -196,7 +197,7 @@ def test_what_fails_once_is_left_out_and_what_fails_always_ends_it(legal, httpse
     with pytest.raises(InputError, match="cannot be asked, and nothing was written"):
         assess(Plan(pairs=legal[1]), endpoint.clients(), tmp_path / "none")
     endpoint.answer = lambda *_: Response("{}", status=500, content_type="application/json")
-    with pytest.raises(InputError, match="nothing was written|cannot be asked"):
+    with pytest.raises(InputError, match="3 of 3 questions got no answer"):
         assess(Plan(pairs=legal[1]), endpoint.clients(), tmp_path / "none")
     assert not (tmp_path / "none").exists()
 

@@ -21,6 +21,7 @@ Got = TypeVar("Got")
 
 _ONE_QUESTION = (TimedOut, ServerFailed, Refused, UnreadableAnswer)  # the next one may go well
 _PAUSES = 5
+_IN_A_ROW = 3
 _LONGEST_PAUSE = 120.0  # seconds
 
 
@@ -68,8 +69,13 @@ class AskedModel:
         return Answer(text=reply.text, cut=reply.cut, seconds=reply.seconds, completion_tokens=reply.completion_tokens)
 
 
-def patiently(request: Callable[[], Got]) -> Got:
-    """What a request returns, waiting out the pauses that a server asks for.
+def patiently(request: Callable[[], Got], *, busy: bool = False) -> Got:
+    """What a request returns, waiting out the pauses that a busy server asks for.
+
+    Args:
+        request: sends it.
+        busy: whether a pause that is on already may come from a busy server; else it comes from failures, and nothing is gained by
+            waiting.
 
     Raises:
         ModelError: any other failure, and too many or too long pauses.
@@ -78,8 +84,9 @@ def patiently(request: Callable[[], Got]) -> Got:
         try:
             return request()
         except (RateLimited, CircuitOpen) as error:
+            busy = busy or isinstance(error, RateLimited)
             pause = error.retry_after or 1.0
-            if not left or pause > _LONGEST_PAUSE:
+            if not busy or not left or pause > _LONGEST_PAUSE:
                 raise
         time.sleep(pause)
     raise AssertionError("the last round returns or raises")
@@ -95,9 +102,15 @@ def is_of_one_question(error: ModelError) -> bool:
     return isinstance(error, _ONE_QUESTION)
 
 
-def refuse_many_failures(answers: Sequence[Answer], what: str) -> None:
-    """Raises an `InputError` when more than a fifth of the answers failed: what is left says too little."""
+def refuse_failures(answers: Sequence[Answer], what: str, *, whole: bool = False) -> None:
+    """Raises an `InputError` when the last three answers failed: the server is down, or nothing fits the model's context.
+
+    Args:
+        answers: so far.
+        what: who was asked, and how.
+        whole: these are all; then no more than a fifth may have failed, because what is left says too little.
+    """
     failed = [answer.failed for answer in answers if answer.failed]
-    if len(failed) > len(answers) / 5:
+    if (whole and len(failed) > len(answers) / 5) or (len(answers) >= _IN_A_ROW and all(answer.failed for answer in answers[-_IN_A_ROW:])):
         kinds = ", ".join(f"{kind} {failed.count(kind)}" for kind in sorted(set(failed)))
-        raise InputError(f"{what}: {len(failed)} of {len(answers)} questions got no answer ({kinds}); nothing was written", ["look at the server's log; TooLong: fewer --shots or a larger context"])
+        raise InputError(f"{what}: {len(failed)} of {len(answers)} questions got no answer ({kinds}); nothing was written", ["look at the server's log; TooLong: fewer --shots, or a larger context"])

@@ -10,7 +10,7 @@ from typing import Any
 from lawft_trl import __version__
 from lawft_trl.assistant.answer_scores import corpus_articles, score_answer
 from lawft_trl.assistant.answer_text import clean_answer
-from lawft_trl.assistant.asking_pairs import Answer, AskedModel, refuse_many_failures
+from lawft_trl.assistant.asking_pairs import Answer, AskedModel, refuse_failures
 from lawft_trl.assistant.assessed_pairs import read_assessed
 from lawft_trl.assistant.assessment_figures import add_verdicts, compare_answers, describe_answers, what_it_can_show
 from lawft_trl.assistant.client import LegalClient
@@ -235,8 +235,9 @@ def _ask(plan: Plan, pairs: Sequence[LegalPair], examples: Sequence[LegalPair], 
                     text, marked = answer_part(clean_answer(answer.text), strategy)
                     answers.append(replace(answer, text=text))
                     found.append((side, strategy, pair, answers[-1], (_sha256(prompt), marked)))
+                    refuse_failures(answers, f"{model}, strategy {strategy}")
                     bar.update()
-                refuse_many_failures(answers, f"{model}, strategy {strategy}")
+                refuse_failures(answers, f"{model}, strategy {strategy}", whole=True)
     return found
 
 
