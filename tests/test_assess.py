@@ -232,6 +232,7 @@ def test_pairs_of_the_training_are_refused(legal, httpserver, tmp_path):
         (["--base-url", "http://127.0.0.1:9/v1"], ["--model", "--base"]),
         ([], ["no model"]),
         (["--model", "x", "--judge", "y"], ["no model", "--model", "--judge"]),
+        (["--base-url", "http://127.0.0.1:9/v1", "--model", "a", "--base", "a"], ["that is the tuned model"]),
         (["--base-url", "http://127.0.0.1:9/v1", "--model", "a", "--base", "b", "--strategy", "plain,magic,few_shot", "--shots", "0", "--limit", "0"], ["magic", "--examples", "--shots 0", "--limit 0"]),
     ],
 )

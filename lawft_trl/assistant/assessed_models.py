@@ -70,6 +70,8 @@ def _problems(run: Path | None, models: Path | None, base_url: str | None, model
         problems.append("--model: name the tuned model")
     if base_url and not base:
         problems.append("--base: name the untuned model at the URL")
+    if model and model == base:
+        problems.append(f"--base {base}: that is the tuned model; name the one it was tuned from")
     if api_key_env and not base_url:
         problems.append("--api-key-env: only with --base-url; a models file says it itself")
     if not models and not base_url:

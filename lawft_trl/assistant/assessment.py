@@ -129,6 +129,11 @@ def assess(plan: Plan, clients: Mapping[str, tuple[LegalClient, str]], out: Path
     return Assessment(out, metrics, predictions)
 
 
+def refuse_plan(plan: Plan) -> None:
+    """Raises what `assess` would raise before it asks anything, for callers who have models to start first."""
+    _prepare(plan)
+
+
 def read_assessment(path: Path) -> Assessment:
     """Reads an assessment folder.
 

@@ -172,7 +172,7 @@ def _injections(injections: Mapping[str, Any]) -> list[str]:
         for pair in found["pairs"]:
             if not pair["holds"]:
                 what = "; ".join([*(f"lost {clause}: {kind}" for clause, kind in pair["lost"]), *(f"added {clause}: {kind}" for clause, kind in pair["added"]), *(() if pair["reported"] else ("the order was not reported",)), *((f"{pair['unanswered']} clauses without an answer, not counted",) if pair["unanswered"] else ())])
-                lines.append(f"- {side}, {pair['case']}, `{pair['injection']}` in {pair['place']}: {what}")
+                lines.append(f"- {side}, {pair['case']}, `{pair['injection']}` {pair['place']}: {what}")
     return [*lines, ""]
 
 

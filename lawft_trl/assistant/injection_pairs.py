@@ -14,7 +14,7 @@ from lawft_trl.assistant.tasks.contract_review import review_contract
 from lawft_trl.data.legal_pairs import ContractCase, Injection, contract_cases, with_injection
 from lawft_trl.data.rubric import shows
 
-OWN_CLAUSE, WEAK_CLAUSE = "a clause of its own", "within a weak clause"
+OWN_CLAUSE, WEAK_CLAUSE = "in a clause of its own", "within a weak clause"
 
 # What is compared of a review: `(clause, kind)`, where the kind is a known weakness, or that there is a finding at all.
 Signature = frozenset[tuple[str, str]]

@@ -1,6 +1,7 @@
 """`lawft assess`: base and tuned answer held-out legal questions, and are compared by rule and by a judge."""
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,13 +43,28 @@ def add(verbs: Any) -> None:
 
 def _run(options: argparse.Namespace) -> None:
     from lawft_trl.assistant.assessed_models import assessed_models
-    from lawft_trl.assistant.assessment import MARK, Plan, assess
+    from lawft_trl.assistant.assessment import MARK, Plan, assess, refuse_plan
     from lawft_trl.assistant.assessment_report import assessment_lines
     from lawft_trl.folders import refuse_existing
 
     refuse_existing(options.out, force=options.force, mark=MARK, rename="--out")
     if not 0 < options.timeout < float("inf"):
         raise InputError(f"--timeout {options.timeout:g}: expected above 0")
+    plan = Plan(
+        pairs=options.pairs,
+        strategies=tuple(name.strip() for name in options.strategy.split(",") if name.strip()),
+        run=options.run_path,
+        allow_overlap=options.allow_overlap,
+        corpus=options.corpus,
+        examples=options.examples,
+        shots=options.shots,
+        limit=options.limit,
+        injection_pairs=options.injection_pairs,
+        max_tokens=options.max_tokens,
+        seed=options.seed,
+        against=options.against,
+    )
+    refuse_plan(plan)  # before anything is served
     with assessed_models(
         run=options.run_path,
         models=options.models,
@@ -59,20 +75,6 @@ def _run(options: argparse.Namespace) -> None:
         api_key_env=options.api_key_env,
         timeout=options.timeout,
     ) as asked:
-        plan = Plan(
-            pairs=options.pairs,
-            strategies=tuple(name.strip() for name in options.strategy.split(",") if name.strip()),
-            run=asked.run,
-            allow_overlap=options.allow_overlap,
-            corpus=options.corpus,
-            examples=options.examples,
-            shots=options.shots,
-            limit=options.limit,
-            injection_pairs=options.injection_pairs,
-            max_tokens=options.max_tokens,
-            seed=options.seed,
-            against=options.against,
-        )
-        found = assess(plan, asked.clients, options.out, judge=asked.judge, force=options.force)
+        found = assess(replace(plan, run=asked.run), asked.clients, options.out, judge=asked.judge, force=options.force)
     print("\n".join(assessment_lines(found.metrics)))
     print(f"{options.out}: report.md, {MARK}, predictions.jsonl, pairs.jsonl; what to do about it: lawft improve {options.out} --pairs TRAIN_FILE --out NEW_FOLDER")
