@@ -15,8 +15,9 @@ from werkzeug import Response
 from lawft_trl.assistant.answer_scores import INVENTED, METRICS, UNVERIFIED, VERIFIED, corpus_articles, score_answer
 from lawft_trl.assistant.answer_text import clean_answer
 from lawft_trl.assistant.assessed_pairs import read_assessed
-from lawft_trl.assistant.assessment import Plan, assess, read_assessment
+from lawft_trl.assistant.assessment import assess, read_assessment
 from lawft_trl.assistant.assessment_figures import what_it_can_show
+from lawft_trl.assistant.assessment_plan import Plan
 from lawft_trl.assistant.documents import document_from_text
 from lawft_trl.assistant.injection_pairs import WEAK_CLAUSE, choose_pairs, injected
 from lawft_trl.assistant.judge import Verdict, describe_verdicts

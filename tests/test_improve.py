@@ -8,7 +8,8 @@ from legal_endpoint import BAD, Endpoint, knows
 
 from lawft_trl.assistant.answer_scores import score_answer
 from lawft_trl.assistant.assessed_pairs import read_assessed
-from lawft_trl.assistant.assessment import Plan, assess
+from lawft_trl.assistant.assessment import assess
+from lawft_trl.assistant.assessment_plan import Plan
 from lawft_trl.assistant.improve import improve, oversample
 from lawft_trl.assistant.mending import rows_to_mend
 from lawft_trl.cli import main

@@ -43,7 +43,8 @@ def add(verbs: Any) -> None:
 
 def _run(options: argparse.Namespace) -> None:
     from lawft_trl.assistant.assessed_models import assessed_models
-    from lawft_trl.assistant.assessment import MARK, Plan, assess, refuse_plan
+    from lawft_trl.assistant.assessment import MARK, assess
+    from lawft_trl.assistant.assessment_plan import Plan, prepare
     from lawft_trl.assistant.assessment_report import assessment_lines
     from lawft_trl.folders import refuse_existing
 
@@ -64,7 +65,7 @@ def _run(options: argparse.Namespace) -> None:
         seed=options.seed,
         against=options.against,
     )
-    refuse_plan(plan)  # before anything is served
+    prepare(plan)  # what is wrong with it is said before anything is served
     with assessed_models(
         run=options.run_path,
         models=options.models,
