@@ -10,10 +10,10 @@ import threading
 
 import httpx
 import pytest
-from conftest import ROOT, run_lawft
+from conftest import ROOT
 from job_server import KEY, MAX_UPLOAD, RECIPE, Server, example, examples, free_port, jsonl, wait
 
-from lawft_trl.errors import InputError
+from lawft_trl import cli
 
 HEADERS = {"Authorization": f"Bearer {KEY}"}
 JSON = {**HEADERS, "Content-Type": "application/json"}
@@ -319,13 +319,15 @@ def test_raw_bytes_do_not_end_the_server(server):
     assert server.answers()
 
 
-def test_one_server_for_a_folder(server, tmp_path):
-    words = ["serve-jobs", "--folder", server.folder, "--base", f"tiny={RECIPE}", "--port", free_port()]
-    second = run_lawft(*words)
-    assert second.returncode == 2 and "another `lawft serve-jobs` is at work there" in second.stderr
+def test_one_server_for_a_folder(server, capsys, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    assert cli.main(["serve-jobs", "--folder", str(server.folder), "--base", f"tiny={RECIPE}", "--port", str(free_port())]) == 2
+    assert "another `lawft serve-jobs` is at work there" in capsys.readouterr().err
 
 
-def test_what_the_command_refuses(tmp_path):
+def test_what_the_command_refuses(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.delenv("LAWFT_JOBS_API_KEY", raising=False)
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "file").touch()
     base = ["--base", f"tiny={RECIPE}"]
@@ -338,10 +340,13 @@ def test_what_the_command_refuses(tmp_path):
         (["--folder", tmp_path / "new", *base, "--host", "0.0.0.0"], "LAWFT_JOBS_API_KEY"),
         (["--folder", tmp_path / "new", *base, "--max-upload", "much", "--port", "0", "--served", "0"], "3 option(s)"),
     ):
-        result = run_lawft("serve-jobs", *words)
-        assert result.returncode == 2 and expected in result.stderr, result.stderr
-    short = run_lawft("serve-jobs", "--folder", tmp_path / "new", *base, LAWFT_JOBS_API_KEY="short")
-    assert short.returncode == 2 and "16 to 512" in short.stderr and "short" not in short.stderr.replace("shorten", "")
+        assert cli.main(["serve-jobs", *map(str, words)]) == 2
+        assert expected in capsys.readouterr().err
+    assert not (tmp_path / "new").exists(), "nothing was begun"
+    monkeypatch.setenv("LAWFT_JOBS_API_KEY", "feeble")
+    assert cli.main(["serve-jobs", "--folder", str(tmp_path / "new"), *base]) == 2
+    printed = capsys.readouterr()
+    assert "16 to 512" in printed.err and "feeble" not in printed.err + printed.out
 
 
 def test_the_key_that_is_made_is_a_file_of_its_owner(tmp_path):

@@ -7,7 +7,7 @@ import re
 from collections import Counter
 
 import pytest
-from conftest import run_lawft
+from conftest import CPU, ROOT, TINY_MODEL, run_lawft, run_sft
 
 from lawft_trl.cli import main
 from lawft_trl.data.chat import prompt_text
@@ -281,3 +281,13 @@ def test_injections_are_one_more_clause():
         assert text.startswith(case.text.rstrip()) and f"第11条（補則）\n{injection.text}\n" in text and injection.text not in case.text
     hidden = next(injection for injection in case.injections if injection.form == "zero-width").text
     assert "\u200b" in hidden and "無視" in hidden.replace("\u200b", "")
+
+
+@pytest.mark.slow
+def test_the_recipes_train(built, tmp_path):
+    """The card's recipe in its rehearsal, which takes the tiny model that knows a system role, and the tiny recipe."""
+    files = [f"data.{split}={built}/dialogue/{split}_*.jsonl" for split in ("train", "test")]
+    run_sft(ROOT / "recipes" / "legal_assistant.yaml", "--rehearse", *files, f"training.output_dir={tmp_path}/rehearsed", launcher=CPU, check=True)
+    assert json.loads((tmp_path / "rehearsed" / "adapter_config.json").read_text(encoding="utf-8"))["base_model_name_or_path"] == str(TINY_MODEL)
+    result = run_sft(ROOT / "recipes" / "tiny_legal.yaml", "training.max_steps=2", *files, f"training.output_dir={tmp_path}/tiny", launcher=CPU, check=True)
+    assert f"Adapter: {tmp_path}/tiny" in result.stdout

@@ -48,7 +48,7 @@ def build_app(store: Store, places: Places, bases: Mapping[str, Base], worker: W
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        worker.start()
+        await run_in_threadpool(worker.start)
         yield
         await models.stop()
         await run_in_threadpool(worker.stop)

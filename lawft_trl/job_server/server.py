@@ -14,7 +14,6 @@ from typing import IO
 import uvicorn
 
 from lawft_trl.errors import InputError
-from lawft_trl.export.serving import require_serving
 from lawft_trl.folders import write_text
 from lawft_trl.job_server.api_errors import without_tracebacks
 from lawft_trl.job_server.api_key import VARIABLE, api_key
@@ -55,7 +54,6 @@ def serve_jobs(
     Raises:
         InputError: for settings that cannot be used, or when another server has the folder.
     """
-    require_serving()
     read = read_bases(bases)
     _require_address(host, port)
     with _alone(folder):
