@@ -6,7 +6,7 @@ import random
 import re
 
 import pytest
-from conftest import QUICKSTART
+from conftest import QUICKSTART, run_lawft
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from legal_endpoint import BAD, Endpoint, knows
@@ -316,3 +316,15 @@ def test_what_few_pairs_can_show():
     assert what_it_can_show([str(number) for number in range(13)])["smallest_p"] == 2**-12
     assert what_it_can_show(list("abcde"))["too_few"]
     assert what_it_can_show([str(number) for number in range(200)])["detectable"] < 0.2
+
+
+@pytest.mark.slow
+def test_a_run_and_its_base_are_served_and_assessed(legal, trained, tmp_path):
+    """Without an endpoint both are served here, asked over HTTP, and ended."""
+    out = tmp_path / "out"
+    done = run_lawft("assess", trained, "--pairs", legal[1], "--out", out, "--limit", "2", "--max-tokens", "8", check=True)
+    metrics = read_assessment(out).metrics
+    assert metrics["overlap"] == "none"
+    assert {model["backend"] for model in metrics["models"].values()} == {"transformers"}
+    assert metrics["sides"]["plain"]["tuned"]["pairs"] == metrics["sides"]["plain"]["base"]["pairs"] == 2
+    assert "With fewer than 6 groups no verdict but `no evidence` is possible." in done.stdout

@@ -86,6 +86,17 @@ def test_weaknesses_become_a_work_list_and_rows(legal, assessed, tmp_path, capsy
     assert "民法第8888条" in worklist
     assert f"--against {assessed}" in worklist
     assert main(words) == 2, "nothing is overwritten"
+    again = improve(assessed, out / found["file"], tmp_path / "again", corpus=corpus, derive=100, factor=1.5)
+    assert (again["train"]["rows"], again["copies"]) == (len(train) + 5, found["copies"]), "copies are not copied again"
+    read_assessed(tmp_path / "again" / again["file"])
+
+
+def test_no_kind_is_weak_where_all_are_alike(legal, httpserver, tmp_path):
+    assess(Plan(pairs=legal[1]), Endpoint(httpserver, lambda *_: BAD).clients(), tmp_path / "assessment")
+    found = improve(tmp_path / "assessment", legal[0], tmp_path / "out")
+    assert not any(kind["weak"] for kind in found["kinds"])
+    assert found["copies"] == 0
+    assert found["rows_unverified"] == found["train"]["rows"]
 
 
 def test_held_out_pairs_are_never_trained_on(legal, assessed, tmp_path):

@@ -37,7 +37,8 @@ def derive_rows(corpus: Path, rows: Sequence[Row], pairs: Sequence[LegalPair], k
     urgent = Counter(map(title_key, laws))
     ranked = sorted(texts, key=lambda each: (-urgent[each.law], -cited[each], each.law, each.article))
     system = Counter(row.system for row in rows).most_common(1)[0][0]
-    return [_row(each, texts[each], system, rows[0], pairs[0]) for each in ranked[:most]]
+    known = {row.id for row in rows}  # of an earlier improvement
+    return [_row(each, texts[each], system, rows[0], pairs[0]) for each in ranked if _id(each) not in known][:most]
 
 
 def _articles(corpus: Path, wanted: set[CitedArticle]) -> dict[CitedArticle, list[Passage]]:
@@ -50,6 +51,10 @@ def _articles(corpus: Path, wanted: set[CitedArticle]) -> dict[CitedArticle, lis
     return {key: passages for key, passages in found.items() if sum(len(passage.text) for passage in passages) <= _LONGEST}
 
 
+def _id(cited: CitedArticle) -> str:
+    return f"article-{cited.law}-{cited.article}"
+
+
 def _row(cited: CitedArticle, passages: Sequence[Passage], system: str | None, like: Row, pair: LegalPair) -> Row:
     name, caption = f"{passages[0].law}{article_name(cited.article)}", passages[0].caption
     text = "\n".join(passage.text for passage in passages)
@@ -57,7 +62,7 @@ def _row(cited: CitedArticle, passages: Sequence[Passage], system: str | None, l
     answer = f"{name}{f'（{caption}）' if caption else ''}は、次のように定めています{as_of}。\n「{text}」\n個別の事案に当てはまるかどうかは、事実関係を整理したうえで弁護士に確認してください。"
     meta = {
         **{key: like.meta[key] for key in ("dataset", "mode") if key in like.meta},
-        "id": f"article-{cited.law}-{cited.article}",
+        "id": _id(cited),
         "kind": _KIND,
         "group": f"article:{cited.law}/{cited.article}",
         "citations": [{"law": passages[0].law, "article": cited.article, "status": "検証済"}],

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lawft_trl import __version__
-from lawft_trl.assistant.answer_scores import INVENTED
+from lawft_trl.assistant.answer_scores import INVENTED, UNVERIFIED
 from lawft_trl.assistant.assessed_pairs import read_assessed
 from lawft_trl.assistant.assessment import Assessment, read_assessment
 from lawft_trl.assistant.assessment_figures import HEADLINE
@@ -67,7 +67,9 @@ def improve(
     if problems:
         raise InputError(f"{len(problems)} problem(s) with the improvement", problems)
     held_out, _ = read_assessed(path / "pairs.jsonl")
-    rows, pairs = read_assessed(train)
+    given = list(zip(*read_assessed(train), strict=True))
+    kept = [(row, pair) for row, pair in given if not row.meta.get("copy_of")]  # an earlier improvement's copies would be copied again
+    rows, pairs = [row for row, _ in kept], [pair for _, pair in kept]
     _refuse_leaks(rows, held_out, train)
     kinds = weak_kinds(assessment, strategy, pairs)
     weak = [kind["kind"] for kind in kinds if kind["weak"]]
@@ -80,12 +82,13 @@ def improve(
         "assessment": str(path),
         "strategy": strategy,
         "model": assessment.metrics["models"]["tuned"]["name"],
-        "train": {"file": str(train), "sha256": file_sha256(train), "rows": len(rows)},
+        "train": {"file": str(train), "sha256": file_sha256(train), "rows": len(rows), "copies_left_out": len(given) - len(rows)},
         "kinds": kinds,
         "missed_articles": missed,
         "invented_articles": _invented(assessment, strategy),
         "missed_points": _missed_points(assessment, strategy),
         "rows_to_mend": rows_to_mend(rows, pairs, corpus),
+        "rows_unverified": 0 if corpus else sum(any(cited.get("status") == UNVERIFIED for cited in row.meta["citations"]) for row in rows),
         "factor": factor,
         "seed": seed,
         "copies": len(copies),
@@ -104,15 +107,15 @@ def improve(
 
 
 def weak_kinds(assessment: Assessment, strategy: str, pairs: Sequence[LegalPair]) -> list[dict[str, Any]]:
-    """The kinds, the weakest first: `kind`, `pairs`, `mean`, `interval`, `train_rows`, `weak` (the mean is below that of all pairs, or
-    it is the lowest) and `clear` (so is the whole interval)."""
+    """The kinds, the weakest first: `kind`, `pairs`, `mean`, `interval`, `train_rows`, `weak` (the mean is below that of all pairs)
+    and `clear` (so is the whole interval)."""
     side = assessment.metrics["sides"][strategy]["tuned"]
     overall = side["scores"][HEADLINE]["mean"]
     counts = Counter(pair.kind for pair in pairs)
     ranked = sorted((kind for kind in side["kinds"].items() if kind[1]["mean"] is not None), key=lambda kind: kind[1]["mean"])
     return [
-        {"kind": kind, **figures, "train_rows": counts[kind], "weak": place == 0 or figures["mean"] < overall, "clear": figures["interval"][1] < overall}
-        for place, (kind, figures) in enumerate(ranked)
+        {"kind": kind, **figures, "train_rows": counts[kind], "weak": figures["mean"] < overall - 1e-9, "clear": figures["interval"][1] < overall}
+        for kind, figures in ranked
     ]
 
 
@@ -136,12 +139,14 @@ def render_worklist(found: Mapping[str, Any]) -> str:
     lines += ["> The held-out pairs chose what follows, so from now on they are a development set: a gain on them is an optimistic one. Keep fresh pairs for the last word.", ""]
     lines += ["## Write more of these kinds", "", f"| kind | {HEADLINE} (95 %) | held-out pairs | training rows | |", "|---|---|---|---|---|"]
     for kind in found["kinds"]:
-        note = "weak" if kind["clear"] else "lowest or below the mean; the interval reaches the mean, so it may be chance" if kind["weak"] else ""
+        note = "weak" if kind["clear"] else "below the mean of all pairs, but the interval reaches it: it may be chance" if kind["weak"] else ""
         lines.append(f"| {kind['kind']} | {kind['mean']:.2f} ({kind['interval'][0]:.2f} to {kind['interval'][1]:.2f}) | {kind['pairs']} | {kind['train_rows']} | {note} |")
     lines += ["", *_section("Articles that answers should have cited", (f"{each['law']}{article_name(each['article'])}, missed {each['times']} times" for each in found["missed_articles"]))]
     lines += _section("Articles that do not exist", (f"{each['law']}{article_name(each['article'])}, cited {each['times']} times" for each in found["invented_articles"]))
     lines += _section("Points that were not made", (f"`{each['id']}` ({each['kind']}): {'; '.join(each['points'])}" for each in found["missed_points"]))
     lines += _section("Training rows to mend", (f"`{each['id']}`, {each['place']}: {each['found']}. {each['mend']}." for each in found["rows_to_mend"]))
+    if found["rows_unverified"]:
+        lines += [f"{found['rows_unverified']} rows have citations that nobody looked up (未検証): give a --corpus.", ""]
     lines += ["## The new training file", "", f"`{found['file']}`: {found['train']['rows']} rows of `{found['train']['file']}`, {found['copies']} copies of rows of the weak kinds (factor {found['factor']:g}, seed {found['seed']}), {found['derived']} rows that quote an article from the corpus ({found['derived_dropped']} more were dropped: too like a held-out pair). Copies repeat what is there and teach nothing new; rows to mend are in it as they were.", ""]
     return "\n".join([*lines, "## Next", "", "```", *found["next"], "```", ""])
 

@@ -63,7 +63,7 @@ def _choice(judge: LegalClient, pair: LegalPair, first: str, second: str) -> str
     parts += [fence(first or "（回答なし）", "回答A"), fence(second or "（回答なし）", "回答B")]
     messages = [{"role": "system", "content": _SYSTEM}, {"role": "user", "content": "\n\n".join(parts)}]
     try:
-        answer, _ = patiently(lambda: judge.ask_json(messages, _form(), temperature=0.0, seed=0, max_tokens=400))
+        answer, _ = patiently(lambda: judge.ask_json(messages, _form(), temperature=0.0, seed=0, max_tokens=1024))
     except ModelError as error:
         if not is_of_one_question(error):
             raise cannot_ask(judge.entry.alias, error) from None

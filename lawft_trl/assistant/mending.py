@@ -21,7 +21,7 @@ def rows_to_mend(rows: Sequence[Row], pairs: Sequence[LegalPair], corpus: Path |
     Args:
         rows: the training rows.
         pairs: the same rows.
-        corpus: where cited articles are looked up; without one the `status` of each row's own citations counts.
+        corpus: where cited articles are looked up; `None` passes over whether they exist.
     """
     known = corpus_articles(corpus, [pair.answer for pair in pairs])
     lengths = median(len(pair.answer) for pair in pairs)
@@ -31,25 +31,21 @@ def rows_to_mend(rows: Sequence[Row], pairs: Sequence[LegalPair], corpus: Path |
     found = []
     for place, (row, pair) in enumerate(zip(rows, pairs, strict=True)):
         earlier = next((other for other in index.similar(grams[place], True) if other < place and not row.meta.get("copy_of")), None)
-        faults = [*_citation_faults(row, pair, known), *_answer_faults(pair, lengths, register)]
+        faults = [*_citation_faults(pair, known), *_answer_faults(pair, lengths, register)]
         if earlier is not None:
             faults.append((f"the question is nearly that of {pairs[earlier].id}", "leave one out, or ask something else"))
         found += [{"id": pair.id, "place": row.source, "found": fault, "mend": mend} for fault, mend in faults]
     return found
 
 
-def _citation_faults(row: Row, pair: LegalPair, known: Mapping[str, frozenset[str]]) -> Iterator[tuple[str, str]]:
+def _citation_faults(pair: LegalPair, known: Mapping[str, frozenset[str]]) -> Iterator[tuple[str, str]]:
     counted = count_citations(pair, pair.answer, known)
     for cited, status in counted.cited:
         if status == INVENTED:
             yield f"cites {cited.law}{article_name(cited.article)}, which the corpus' law does not have", "cite the article that is meant"
-    if known:
-        laws = dict.fromkeys(cited.law for cited, status in counted.cited if status == UNVERIFIED)
-        unverified = [f"{law} is not in the corpus" for law in laws]
-    else:
-        unverified = [f"{cited['law']}{article_name(cited['article'])}" for cited in row.meta["citations"] if cited.get("status") == "未検証"]
-    if unverified:
-        yield f"未検証: {'; '.join(unverified)}", "look it up, or give a --corpus that has it"
+    absent = dict.fromkeys(cited.law for cited, status in counted.cited if status == UNVERIFIED)
+    if absent and known:
+        yield f"未検証: {', '.join(absent)} is not in the corpus", "look it up, or give a --corpus that has it"
     if counted.recall < 1:
         yield "meta.citations names an article that the answer does not cite", "cite it, or take it out of meta.citations"
 
