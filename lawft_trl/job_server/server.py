@@ -19,8 +19,9 @@ from lawft_trl.job_server.api_errors import without_tracebacks
 from lawft_trl.job_server.api_key import VARIABLE, api_key
 from lawft_trl.job_server.app import build_app
 from lawft_trl.job_server.job_recipes import read_bases
+from lawft_trl.job_server.places import Places
 from lawft_trl.job_server.store import Store
-from lawft_trl.job_server.worker import Places, Worker
+from lawft_trl.job_server.worker import Worker
 
 _LOCK = ".lawft-jobs"  # also the mark by which such a folder is known
 _SECONDS_TO_ANSWER = 5  # for requests that are being answered when the server is told to end
