@@ -67,8 +67,19 @@ def test_a_planted_difference_and_none(legal, httpserver, tmp_path, good, verdic
     verdicts = {each["metric"]: each["verdict"] for each in found["comparisons"]}
     assert {verdicts[metric] for metric in ("expertise", "citations", "points", "style", "relevance")} == {verdict}
     assert verdicts["answered"] == "no evidence", "both always answer"
+    assert bool(found["signs"]["plain"]) == (good in ("base", "")), "no sign where the tuned model answers as the pairs do"
     report = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
     assert {"better": "**Better.**", "worse": "**Worse.**", "no evidence": "**No evidence either way.**"}[verdict] in report
+
+
+def test_a_manner_without_substance_is_called_that(legal, httpserver, tmp_path):
+    """The tuned model says the same polite sentence to every question: its style is better, and the report says what that is worth."""
+    said = "ご質問の件については、事実関係を整理したうえで、弁護士に確認することをお勧めします。"
+    found = assess(Plan(pairs=legal[1]), Endpoint(httpserver, lambda model, _: said if model == "tuned" else BAD).clients(), tmp_path / "out").metrics
+    verdicts = {each["metric"]: each["verdict"] for each in found["comparisons"]}
+    assert (verdicts["style"], verdicts["expertise"]) == ("better", "no evidence")
+    assert {"manner without substance", "one answer for all"} <= {sign["name"] for sign in found["signs"]["plain"]}
+    assert "## It may be worth less than it seems" in (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
 
 
 def test_noise_alone_is_no_evidence(legal, httpserver, tmp_path):

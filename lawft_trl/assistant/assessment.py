@@ -12,7 +12,13 @@ from lawft_trl.assistant.answer_scores import corpus_articles, score_answer
 from lawft_trl.assistant.answer_text import clean_answer
 from lawft_trl.assistant.asking_pairs import Answer, AskedModel, refuse_failures
 from lawft_trl.assistant.assessed_pairs import read_assessed
-from lawft_trl.assistant.assessment_figures import add_verdicts, compare_answers, describe_answers, what_it_can_show
+from lawft_trl.assistant.assessment_figures import (
+    add_verdicts,
+    compare_answers,
+    describe_answers,
+    find_signs,
+    what_it_can_show,
+)
 from lawft_trl.assistant.assessment_plan import Plan, prepare
 from lawft_trl.assistant.client import LegalClient
 from lawft_trl.assistant.prompting import answer_part, build_prompt, choose_examples
@@ -72,13 +78,16 @@ def assess(plan: Plan, clients: Mapping[str, tuple[LegalClient, str]], out: Path
         if name != "plain" and "plain" in plan.strategies
         for each in compare_answers(by_side["tuned", "plain"], by_side["tuned", name], seed=plan.seed)
     ]
+    sides = {name: {side: describe_answers(by_side[side, name], seed=plan.seed) for side in SIDES} for name in plan.strategies}
+    judged = add_verdicts(comparisons)
     metrics = {
         "kind": _KIND,
         "made_with": f"lawft-trl {__version__}",
         **facts,
         "models": {side: {"name": model, "base_url": client.entry.base_url, "backend": client.entry.backend} for side, (client, model) in clients.items()},
-        "sides": {name: {side: describe_answers(by_side[side, name], seed=plan.seed) for side in SIDES} for name in plan.strategies},
-        "comparisons": add_verdicts(comparisons),
+        "sides": sides,
+        "comparisons": judged,
+        "signs": {name: find_signs(sides[name], [each for each in judged if each["strategy"] == name]) for name in plan.strategies},
         "prompting": add_verdicts(prompting),
         "judge": _judge(judge, plan, pairs, by_side, clients) if judge else None,
         "injections": _injections(plan, clients) if plan.injection_pairs else None,

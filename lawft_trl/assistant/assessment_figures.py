@@ -17,7 +17,8 @@ def describe_answers(answers: Sequence[Scored], *, seed: int) -> dict[str, Any]:
     Returns:
         `pairs`, `failed`, `empty`, `cut`, `unmarked` (thinking that did not mark its answer), `scores` (metric -> `mean` and
         `interval`), `kinds` (kind -> `pairs`, `mean`, `interval` of the first metric), `precision`, `recall`, counts of the
-        cited articles by status, `forbidden`, `predictions`, `characters`, `seconds`, `completion_tokens`.
+        cited articles by status, `forbidden`, `predictions`, `same` (share of answers that repeat another's), `length` (against the
+        gold's, 1 is equal), `characters`, `seconds`, `completion_tokens`.
     """
     asked = [answer for answer in answers if not answer["failed"]]
     statuses = Counter(cited["status"] for answer in asked for cited in answer["citations"])
@@ -39,6 +40,8 @@ def describe_answers(answers: Sequence[Scored], *, seed: int) -> dict[str, Any]:
         "unclear_citations": sum(answer["unclear_citations"] for answer in asked),
         "forbidden": sum(bool(answer["forbidden"]) for answer in asked),
         "predictions": sum(bool(answer["predictions"]) for answer in asked),
+        "same": 1 - len({" ".join(answer["answer"].split()) for answer in asked}) / len(asked) if asked else None,
+        "length": _share([answer["style_parts"]["length"] for answer in asked]),
         "characters": _share([len(answer["answer"]) for answer in asked]),
         "seconds": _share([answer["seconds"] for answer in asked]),
         "completion_tokens": _share(tokens) if len(tokens) == len(asked) else None,
@@ -105,6 +108,31 @@ def add_verdicts(comparisons: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
             reason = "no pair differs"
         judged.append({**comparison, "holm_p_value": adjusted, "verdict": verdict, "reason": reason})
     return judged
+
+
+def find_signs(sides: Mapping[str, Mapping[str, Any]], comparisons: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """Signs that one strategy's figures are worth less than they seem; they change no verdict.
+
+    Args:
+        sides: `"base"` and `"tuned"` -> `describe_answers`.
+        comparisons: of this strategy, with verdicts.
+
+    Returns:
+        `name` and `says` of each.
+    """
+    base, tuned = sides["base"], sides["tuned"]
+    if not base["pairs"] or not tuned["pairs"]:
+        return []
+    verdicts = {each["metric"]: each["verdict"] for each in comparisons}
+    manner = [metric for metric in ("style", "relevance") if verdicts[metric] == "better"]
+    invented = [side["cited"]["invented"] for side in (base, tuned)]
+    signs = (
+        (manner and verdicts[HEADLINE] != "better", "manner without substance", f"{' and '.join(manner)} rose, and no rise of {HEADLINE} is shown: the answers sound more like the pairs' and say no more"),
+        (tuned["same"] > base["same"] + 0.2 or tuned["same"] > 0.5, "one answer for all", f"answers that repeat another's: {tuned['same']:.0%} (base {base['same']:.0%})"),
+        (tuned["length"] < 0.5, "another length", f"the shorter of answer and gold has {tuned['length']:.0%} of the longer's characters on average (base {base['length']:.0%})"),
+        (invented[1] > invented[0], "invented articles", f"cited articles that do not exist: {invented[1]} (base {invented[0]}): a model that learned to cite cites what is not there as well"),
+    )
+    return [{"name": name, "says": says} for found, name, says in signs if found]
 
 
 def what_it_can_show(groups: Sequence[str]) -> dict[str, Any]:

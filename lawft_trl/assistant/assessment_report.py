@@ -33,6 +33,8 @@ def render_assessment(metrics: Mapping[str, Any], predictions: Sequence[Mapping[
     lines += [f"> **{text}**" for text in metrics["warnings"]] + ([""] if metrics["warnings"] else [])
     lines += [headline(metrics), "", f"Strategy `{first}`: {verdict_line(find(metrics['comparisons'], first, HEADLINE))}", "", *_can_show(metrics), ""]
     lines += ["![Scores of both models](assessment.png)", ""]
+    signs = [f"- `{strategy}`, **{sign['name']}**: {sign['says']}" for strategy, found in metrics["signs"].items() for sign in found]
+    lines += ["## It may be worth less than it seems", "", *signs, ""] if signs else []
     for strategy in metrics["strategies"]:
         lines += _strategy(metrics, strategy)
     lines += _table_of("What the prompting adds to the tuned model", metrics["prompting"], "Each strategy against `plain`, the tuned model in both.")
@@ -79,6 +81,7 @@ def assessment_lines(metrics: Mapping[str, Any]) -> list[str]:
             scores = ", ".join(f"{metric} {_number(score['mean'])}" for metric, score in figures["scores"].items())
             lines.append(f"{strategy:12} {side:5} {scores}; invented articles {figures['cited']['invented']}, empty {figures['empty']}, cut {figures['cut']}")
         lines.append(f"{strategy:12} {HEADLINE}: {verdict_line(find(metrics['comparisons'], strategy, HEADLINE))}")
+        lines += [f"{strategy:12} {sign['name']}: {sign['says']}" for sign in metrics["signs"][strategy]]
     for strategy, found in (metrics["judge"] or {"strategies": {}})["strategies"].items():
         lines.append(f"{strategy:12} judge: tuned {found['tuned']}, base {found['base']}, ties {found['ties']}, unreadable {found['unreadable']}; {_bias(found)}; {found['verdict']}")
     for side, found in (metrics["injections"] or {}).items():
@@ -122,7 +125,7 @@ def _strategy(metrics: Mapping[str, Any], strategy: str) -> list[str]:
     plain = (
         ("citation precision", "precision"), ("citation recall", "recall"), ("answers with forbidden phrases", "forbidden"), ("answers that foretell an outcome", "predictions"),
         ("empty answers", "empty"), ("cut answers", "cut"), ("answers not marked as asked", "unmarked"), ("questions without an answer (not scored)", "failed"),
-        ("citations whose law cannot be read", "unclear_citations"), ("characters per answer", "characters"), ("seconds per answer", "seconds"), ("tokens per answer", "completion_tokens"),
+        ("citations whose law cannot be read", "unclear_citations"), ("share of answers that repeat another's", "same"), ("characters per answer", "characters"), ("seconds per answer", "seconds"), ("tokens per answer", "completion_tokens"),
     )  # fmt: skip
     lines += [f"| {name} | {_figure(key, base[key])} | {_figure(key, tuned[key])} | | | | |" for name, key in plain]
     for status, name in (("verified", "cited articles 検証済"), ("unverified", "cited articles 未検証"), ("invented", "cited articles that do not exist")):
@@ -229,7 +232,7 @@ def _number(value: float | None) -> str:
 
 
 def _figure(key: str, value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}" if key in ("precision", "recall") else f"{value:.1f}" if isinstance(value, float) else str(value)
+    return "-" if value is None else f"{value:.3f}" if key in ("precision", "recall", "same") else f"{value:.1f}" if isinstance(value, float) else str(value)
 
 
 def _line(text: str) -> str:
