@@ -6,7 +6,7 @@ import random
 import re
 
 import pytest
-from conftest import QUICKSTART, run_lawft
+from conftest import QUICKSTART, ROOT, run_lawft
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from legal_endpoint import BAD, Endpoint, knows
@@ -327,6 +327,11 @@ def test_what_few_pairs_can_show():
     assert what_it_can_show([str(number) for number in range(13)])["smallest_p"] == 2**-12
     assert what_it_can_show(list("abcde"))["too_few"]
     assert what_it_can_show([str(number) for number in range(200)])["detectable"] < 0.2
+
+
+def test_the_report_has_the_length_the_exercise_asks_for():
+    text = (ROOT / "docs" / "report.ja.md").read_text(encoding="utf-8")
+    assert 800 <= len("".join("".join(line.split()) for line in text.splitlines() if not line.startswith("#"))) <= 1200
 
 
 @pytest.mark.slow
