@@ -141,6 +141,8 @@ def render_worklist(found: Mapping[str, Any]) -> str:
     for kind in found["kinds"]:
         note = "weak" if kind["clear"] else "below the mean of all pairs, but the interval reaches it: it may be chance" if kind["weak"] else ""
         lines.append(f"| {kind['kind']} | {kind['mean']:.2f} ({kind['interval'][0]:.2f} to {kind['interval'][1]:.2f}) | {kind['pairs']} | {kind['train_rows']} | {note} |")
+    if not any(kind["weak"] for kind in found["kinds"]):
+        lines += ["", "No kind is below the mean of all pairs, so no row was copied."]
     lines += ["", *_section("Articles that answers should have cited", (f"{each['law']}{article_name(each['article'])}, missed {each['times']} times" for each in found["missed_articles"]))]
     lines += _section("Articles that do not exist", (f"{each['law']}{article_name(each['article'])}, cited {each['times']} times" for each in found["invented_articles"]))
     lines += _section("Points that were not made", (f"`{each['id']}` ({each['kind']}): {'; '.join(each['points'])}" for each in found["missed_points"]))
