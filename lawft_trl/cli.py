@@ -6,6 +6,7 @@ import sys
 
 from lawft_trl import __version__
 from lawft_trl.commands import (
+    assess,
     chat,
     check,
     compare,
@@ -14,6 +15,7 @@ from lawft_trl.commands import (
     eval,
     export,
     harness,
+    improve,
     ladder,
     log,
     openai_verbs,
@@ -58,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"lawft-trl {__version__}")
     verbs = parser.add_subparsers(required=True, metavar="VERB")
-    for verb in (data, statutes, recipe, check, plan, eval, chat, cv, sweep, ladder, compare, rescore, log, export, harness, style, openai_verbs, serve, serve_jobs):
+    for verb in (data, statutes, recipe, check, plan, eval, chat, cv, sweep, ladder, compare, rescore, log, export, harness, style, openai_verbs, serve, serve_jobs, assess, improve):
         verb.add(verbs)
     return parser
 
