@@ -6,6 +6,7 @@ import sys
 
 from lawft_trl import __version__
 from lawft_trl.commands import (
+    assistant,
     chat,
     check,
     compare,
@@ -55,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"lawft-trl {__version__}")
     verbs = parser.add_subparsers(required=True, metavar="VERB")
-    for verb in (data, statutes, recipe, check, plan, eval, chat, cv, sweep, ladder, compare, rescore, log, export, harness, style):
+    for verb in (data, statutes, recipe, check, plan, eval, chat, cv, sweep, ladder, compare, rescore, log, export, harness, style, assistant):
         verb.add(verbs)
     return parser
 
