@@ -27,7 +27,7 @@ def kinds(document) -> list[tuple[str, str]]:
 def test_forty_pages_as_pdf_and_docx_are_the_same_clauses():
     lines = long_contract()
     pages = [lines[start : start + 18] for start in range(0, len(lines), 18)]
-    from_pdf, from_docx = read_document("契約書.pdf", pdf(pages[:39] + [[line for page in pages[39:] for line in page]])), read_document("契約書.docx", docx_of(lines))
+    from_pdf, from_docx = read_document("契約書.pdf", pdf([*pages[:39], [line for page in pages[39:] for line in page]])), read_document("契約書.docx", docx_of(lines))
     assert from_pdf.pages == 40 and from_docx.pages is None
     assert [clause.label for clause in from_pdf.clauses] == [clause.label for clause in from_docx.clauses]
     assert len(from_pdf.clauses) == 81 and from_pdf.clauses[7].label == "第7条（秘密保持その1）"
@@ -100,6 +100,10 @@ def test_grey_and_black_text_is_not_hidden():
     lines = [("灰色の文", {"before": "0.5 g"}), ("黒い文", {"before": "0 0 0 1 k"}), ("大きくした文", {"before": "10 0 0 10 0 0 cm", "size": 1})]
     document = read_document("a.pdf", pdf([lines]))
     assert document.text.split() == ["灰色の文", "黒い文", "大きくした文"] and not document.findings
+
+
+def test_radicals_are_the_characters_they_look_like():
+    assert read_document("a.pdf", pdf([["第1条（⽬的）", "取締役社⻑の⾏為"]])).text.split() == ["第1条（目的）", "取締役社長の行為"]
 
 
 def test_the_text_layer_of_a_scan_is_read_and_said():

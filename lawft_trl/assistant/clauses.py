@@ -16,6 +16,8 @@ _PART_LINE = re.compile(r"[ \t　]*(?P<number>附[ \t　]*則|別[ \t　]*[紙�
 _NUMBER_LINE = re.compile(r"[ \t　]*(?P<number>[0-9０-９]{1,2})(?:[.．、](?![0-9０-９])|[ \t　])[ \t　]*(?P<title>[^。\n]{1,60})?", re.MULTILINE)
 _CAPTION = re.compile(r"[ \t　]*[（(](?P<title>[^（()）\n]{1,60})[）)][ \t　]*\n\Z")
 
+PREAMBLE = "前文"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Clause:
@@ -49,7 +51,7 @@ def split_clauses(text: str) -> tuple[Clause, ...]:
     if not starts:
         return _paragraphs(text)
     places = [0, *(start for start, _, _ in starts), len(text)]
-    names = [("", "前文"), *((number, title) for _, number, title in starts)]
+    names = [("", PREAMBLE), *((number, title) for _, number, title in starts)]
     pieces = zip(names, pairwise(places), strict=True)
     return tuple(Clause(number=number, title=title, text=text[a:b]) for (number, title), (a, b) in pieces if a < b)
 

@@ -1,6 +1,7 @@
 """The visible text of a PDF, and the text in it that a reader does not see."""
 
 import io
+import unicodedata
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,8 @@ _SHOWING = {b"Tj", b"TJ", b"'", b'"'}
 _SMALLEST = 2.0  # points; nobody reads what is smaller
 _WHITE = 0.95
 _OCR_SHARE = 0.9  # of a page's strings: so many invisible ones are the text layer of a scan
+# Fonts shared by a radical and the character of the same look make PDFs say ⻑ for 長 and ⾏ for 行.
+_RADICALS = {code: unicodedata.normalize("NFKC", chr(code)) for code in range(0x2F00, 0x2FD6)} | str.maketrans("⻁⻄⻆⻑⻘⻝⻤⻨⻩⻫⻭⻲", "虎西角長青食鬼麦黄斉歯亀")
 
 
 def read_pdf(content: bytes) -> RawText:
@@ -47,7 +50,7 @@ def read_pdf(content: bytes) -> RawText:
         raise DocumentProblem(f"PDFが壊れているか、PDFではありません（{type(error).__name__}）。作り直したものでお試しください。") from None
     if not any(text.strip() for text in texts) and not unseen:
         raise DocumentProblem("PDFに文字がありません。紙を写した画像だけのPDFとみられます。文字認識（OCR）をしたPDFか、元のファイルでお試しください。")
-    return RawText(text="\n".join(texts), pages=pages, unseen=tuple(unseen))
+    return RawText(text="\n".join(texts).translate(_RADICALS), pages=pages, unseen=tuple(unseen))
 
 
 def _encrypted() -> DocumentProblem:

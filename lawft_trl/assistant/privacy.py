@@ -95,12 +95,13 @@ def pseudonymise(text: str) -> tuple[str, Placeholders]:
     return placeholders.hide(text), placeholders
 
 
-def guard(client: Any, *, remote_consent: bool) -> Any:
+def guard(client: Any, *, remote_consent: bool, about: Iterable[str]) -> Any:
     """The client itself where its model runs on this machine; else one that hides what is private, given consent.
 
     Args:
         client: a `LegalClient`.
         remote_consent: the user agreed that text is sent to this remote model.
+        about: the whole of what is asked about: a name that only the last page has a label for is hidden from the first on.
 
     Raises:
         ConsentNeeded: for a remote model without consent; nothing was sent.
@@ -111,16 +112,18 @@ def guard(client: Any, *, remote_consent: bool) -> Any:
         from urllib.parse import urlsplit
 
         raise ConsentNeeded(urlsplit(client.entry.base_url).hostname or "")
-    return DiscreetClient(client)
+    return DiscreetClient(client, about)
 
 
 class DiscreetClient:
     """A `LegalClient` whose messages leave with placeholders and whose answers come back without; one table for its life."""
 
-    def __init__(self, client: Any) -> None:
+    def __init__(self, client: Any, about: Iterable[str] = ()) -> None:
         self._client = client
         self._placeholders = Placeholders()
         self.last: Any = None
+        for text in about:
+            self._placeholders.learn(text)
 
     @property
     def entry(self) -> Any:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from lawft_trl.assistant.answer_text import clean_answer
 from lawft_trl.assistant.citations import Search, verify_citations
-from lawft_trl.assistant.clauses import Clause
+from lawft_trl.assistant.clauses import PREAMBLE, Clause
 from lawft_trl.assistant.documents import Document
 from lawft_trl.assistant.failures import ModelError, Refused, ServerFailed, TimedOut, UnreadableAnswer
 from lawft_trl.assistant.notices import without_predictions
@@ -90,12 +90,13 @@ def ask_parts(
 
 
 def parts_of(clauses: Sequence[Clause]) -> list[tuple[str, str]]:
-    """`(label, text)` of what is asked one by one: the clauses that say something, long ones in pieces at line ends."""
+    """`(label, text)` of what is asked one by one: all but mere headings, long ones in pieces at line ends."""
     parts = []
     for clause in clauses:
         pieces = _pieces(clause.text)
         for number, piece in enumerate(pieces, start=1):
-            if len("".join(piece.split())) > len(clause.label) + 8:
+            is_title = not clause.number and clause.title == PREAMBLE and "。" not in piece
+            if not is_title and len("".join(piece.split())) > len(clause.label) + 2:
                 parts.append((clause.label + (f"（{number}/{len(pieces)}）" if len(pieces) > 1 else ""), piece))
     return parts
 

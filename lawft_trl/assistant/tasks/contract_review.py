@@ -50,7 +50,7 @@ def review_contract(
     from lawft_trl.assistant.tasks.forms import ReviewedClause
 
     started, warnings = time.monotonic(), {}
-    client = guard(client, remote_consent=remote_consent)
+    client = guard(client, remote_consent=remote_consent, about=[document.text])
 
     def messages_of(label: str, text: str) -> list[dict[str, str]]:
         return messages_for(client, REVIEW, statutes_part(search, text, 3), fenced(text, "契約書の条項", label))

@@ -62,7 +62,7 @@ def draft(
     document = document_from_text("ひな形", template) if isinstance(template, str) else template
     values = {} if isinstance(facts, str) else dict(facts)
     told = document_from_text("事実", facts if isinstance(facts, str) else "\n".join(f"{name}：{value}" for name, value in facts.items())).text
-    client = guard(client, remote_consent=remote_consent)
+    client = guard(client, remote_consent=remote_consent, about=[told, document.text])
     filled = [_fill(clause.text, values) for clause in document.clauses]
     parts = [(clause.label, text) for clause, text in zip(document.clauses, filled, strict=True) if text.strip()]
 

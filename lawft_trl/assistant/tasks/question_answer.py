@@ -42,8 +42,8 @@ def answer_question(
         ModelError: when the server cannot be asked.
     """
     started, warnings = time.monotonic(), {}
-    client = guard(client, remote_consent=remote_consent)
     asked = document_from_text("質問", question).text
+    client = guard(client, remote_consent=remote_consent, about=[asked])
     messages = messages_for(client, QUESTION, statutes_part(search, asked, _SHOWN), f"【質問】\n{asked}")
     answer = ""
     for piece in client.stream(messages, model=model):

@@ -43,7 +43,7 @@ def analyse_risks(
 
     started, warnings = time.monotonic(), {}
     document = document_from_text("入力された文章", text) if isinstance(text, str) else text
-    client = guard(client, remote_consent=remote_consent)
+    client = guard(client, remote_consent=remote_consent, about=[document.text])
 
     def messages_of(label: str, part: str) -> list[dict[str, str]]:
         return messages_for(client, RISKS, statutes_part(search, part, 3), fenced(part, "文書", label))

@@ -7,6 +7,7 @@ from difflib import SequenceMatcher
 from lawft_trl.assistant.documents import Document
 from lawft_trl.assistant.notices import RULE_BASED
 from lawft_trl.assistant.report import RULE, Item
+from lawft_trl.statutes.citations import ARTICLE
 
 # What a contract usually settles -> words by which it does.
 _USUAL = {
@@ -28,6 +29,7 @@ _USUAL = {
     "協議": r"協議",
 }
 _ALIKE = 0.6  # two clauses with a ratio above are one clause in two versions
+_NUMBER = re.compile(rf"^{ARTICLE}")
 _LINES = 6  # of a difference that are shown
 
 
@@ -74,12 +76,12 @@ def _ratio(title: str, other_title: str, text: str, other: str) -> float:
 
 def _plain(text: str) -> str:
     """A clause without white space, widths and its number, so that only words count."""
-    return re.sub(r"^第[0-9一二三四五六七八九十百]+条(?:の[0-9一二三四五六七八九十]+)?", "", "".join(unicodedata.normalize("NFKC", text).split()))
+    return _NUMBER.sub("", "".join(unicodedata.normalize("NFKC", text).split()))
 
 
 def _changes(before: str, after: str) -> str:
     """The sentences that differ, `−` those of the template and `＋` those of the document."""
-    old, new = (re.findall(r"[^。\n]+。?", text) for text in (before, after))
+    old, new = (re.findall(r"[^。\n]+。?", _NUMBER.sub("", text.lstrip())) for text in (before, after))
     lines = []
     for kind, a, b, c, d in SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
         if kind != "equal":
