@@ -20,6 +20,8 @@ from lawft_trl.commands import (
     plan,
     recipe,
     rescore,
+    serve,
+    serve_jobs,
     statutes,
     style,
     sweep,
@@ -56,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"lawft-trl {__version__}")
     verbs = parser.add_subparsers(required=True, metavar="VERB")
-    for verb in (data, statutes, recipe, check, plan, eval, chat, cv, sweep, ladder, compare, rescore, log, export, harness, style, assistant):
+    for verb in (data, statutes, recipe, check, plan, eval, chat, cv, sweep, ladder, compare, rescore, log, export, harness, style, serve, serve_jobs, assistant):
         verb.add(verbs)
     return parser
 

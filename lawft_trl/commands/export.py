@@ -42,7 +42,7 @@ def add(verbs: Any) -> None:
 def _run(options: argparse.Namespace) -> int:
     _require_usable(options)
     if options.vllm_check:
-        return _check_for_vllm(options.path)
+        return check_for_vllm_command(options.path)
     asking = {"test": options.test, "questions": options.questions}
     if options.endpoint is not None:
         from lawft_trl.evaluation.served import Service
@@ -94,7 +94,8 @@ def _require_usable(options: argparse.Namespace) -> None:
         raise InputError(f"lawft export: {len(problems)} option(s) cannot be used", problems)
 
 
-def _check_for_vllm(path: Path) -> int:
+def check_for_vllm_command(path: Path) -> int:
+    """Prints what vLLM would stumble over in a run, and the command that serves it; 1 where it would refuse it."""
     from lawft_trl.export.vllm_adapter import check_for_vllm
 
     findings, command = check_for_vllm(path)

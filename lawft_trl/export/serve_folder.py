@@ -29,6 +29,7 @@ from lawft_trl.export.proof import (
     score_folder,
 )
 from lawft_trl.folders import refuse_existing, whole_folder, write_json
+from lawft_trl.recipe import Recipe
 from lawft_trl.run_dir import FinishedRun, now
 from lawft_trl.text_files import file_sha256
 
@@ -37,7 +38,15 @@ _NOT_OF_THE_BASE = ("generation_config.json", "README.md", "export.json", "adapt
 
 
 def export_serve_folder(
-    path: Path, out: Path, *, copy: bool = False, test: Path | None = None, questions: int = 50, proof: bool = True, force: bool = False
+    path: Path,
+    out: Path,
+    *,
+    checkpoint: Path | None = None,
+    copy: bool = False,
+    test: Path | None = None,
+    questions: int = 50,
+    proof: bool = True,
+    force: bool = False,
 ) -> dict[str, Any]:
     """Makes a folder with the base's weights and config, and the run's adapter, tokenizer and chat template.
 
@@ -47,6 +56,7 @@ def export_serve_folder(
     Args:
         path: a finished run.
         out: the folder to make; it appears whole or not at all.
+        checkpoint: one of the run's, whose adapter is taken instead of its last; not with `proof`, which asks the run's.
         copy: copies instead of links, for a folder that is carried elsewhere.
         test: rows for the proof instead of the recipe's `data.test`.
         questions: how many held-out questions the proof asks at most.
@@ -62,7 +72,7 @@ def export_serve_folder(
     run = read_adapter_run(path, out)
     refuse_existing(out, force=force, mark="export.json", rename="--out")
     tokenizer, config = run_tokenizer(run), base_config(run)
-    files = {**{file.name: file for file in _base_files(base_folder(run))}, **{file.name: file for file in _run_files(path)}}
+    files = {**{file.name: file for file in base_files(base_folder(run))}, **{file.name: file for file in _run_files(path, checkpoint or path)}}
     if copy:
         require_room(out, sum(file.stat().st_size for file in files.values()))
     asked = proof_prompts(run, tokenizer, test=test, questions=questions) if proof else []
@@ -75,13 +85,13 @@ def export_serve_folder(
         **run_facts(run),
         "trained_on": quantized_to(run) or f"{run.recipe.model.dtype} weights",
         "links": not copy,
-        "adapter_sha256": file_sha256(path / "adapter_model.safetensors"),
+        "adapter_sha256": file_sha256((checkpoint or path) / "adapter_model.safetensors"),
         "end_tokens": tokenizer.convert_ids_to_tokens(generation.eos_token_id),
     }
     out.parent.mkdir(parents=True, exist_ok=True)
     with whole_folder(out, force=force, mark="export.json", rename="--out") as folder:
         for name, file in files.items():
-            _place(file, folder / name, copy=copy)
+            place(file, folder / name, copy=copy)
         generation.save_pretrained(folder)
         record["warnings"] = []
         if proof:
@@ -98,19 +108,31 @@ def export_serve_folder(
 
 def serve_command(run: FinishedRun, out: Path, *, merged: bool = False) -> str:
     """The command that serves an exported folder as the run held and asked its model; `merged` ones are not quantized."""
-    quantization = {} if merged else run.recipe.values.get("quantization") or {}
-    kwargs = run.recipe.pattern.chat_template_kwargs
-    parts = ["transformers", "serve", str(out.resolve()), "--host", "127.0.0.1", "--port", "8000"]
+    return shlex.join(["transformers", *serve_words(run.recipe, str(out.resolve()), merged=merged)])
+
+
+def serve_words(recipe: Recipe, model: str, *, port: int = 8000, merged: bool = False) -> list[str]:
+    """What `transformers` is given to serve a folder as a recipe's runs hold and ask their model.
+
+    Args:
+        recipe: the recipe.
+        model: the folder; as it is written here, clients have to name it.
+        port: on 127.0.0.1, since `transformers serve` asks nobody for a key.
+        merged: the folder holds whole weights, which were not quantized.
+    """
+    quantization = {} if merged else recipe.values.get("quantization") or {}
+    kwargs = recipe.pattern.chat_template_kwargs
+    parts = ["serve", model, "--host", "127.0.0.1", "--port", str(port)]
     if quantization:
         parts += ["--quantization", "bnb-8bit" if quantization.get("load_in_8bit") else "bnb-4bit"]
     if kwargs:
         parts += ["--chat-template-kwargs", json.dumps(kwargs, ensure_ascii=False)]
-    if run.recipe.model.trust_remote_code:
+    if recipe.model.trust_remote_code:
         parts.append("--trust-remote-code")
-    return shlex.join(parts)
+    return parts
 
 
-def _base_files(base: Path) -> Iterator[Path]:
+def base_files(base: Path) -> Iterator[Path]:
     """The files of the base's top folder that a program reads, but not its tokenizer: the run has its own."""
     has_safetensors = any(base.glob("*.safetensors"))
     if not has_safetensors:
@@ -122,12 +144,17 @@ def _base_files(base: Path) -> Iterator[Path]:
             yield file
 
 
-def _run_files(path: Path) -> Iterator[Path]:
-    yield from (path / name for name in _ADAPTER_FILES)
+def _run_files(path: Path, adapter: Path) -> Iterator[Path]:
+    yield from (adapter / name for name in _ADAPTER_FILES)
     yield from (file for file in sorted(path.iterdir()) if any(file.match(pattern) for pattern in TOKENIZER_FILES))
 
 
-def _place(file: Path, target: Path, *, copy: bool) -> None:
+def place(file: Path, target: Path, *, copy: bool = False) -> None:
+    """Links a file, or copies it.
+
+    Raises:
+        InputError: where links cannot be made.
+    """
     if copy:
         shutil.copyfile(file, target)
         return

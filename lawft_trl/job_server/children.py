@@ -1,0 +1,96 @@
+"""Processes of the server's: none outlives it for long, and all are found again by a mark in their environment.
+
+`torchrun` gives each of its workers a session of its own, and a launcher that is killed leaves its training running: neither
+a process group nor a recorded id would find them all, and an id may be another's by then. The environment is inherited.
+"""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO
+
+import psutil
+
+from lawft_trl.job_server.api_key import VARIABLE
+
+_FOLDER, _WHAT = "LAWFT_JOBS_FOLDER", "LAWFT_JOBS_CHILD"
+_BOUND = Path(__file__).with_name("bound_child.py")
+_SECONDS_TO_END = 10  # after SIGKILL
+
+
+def start_child(
+    command: Sequence[str], *, folder: Path, mark: str, output: IO[bytes], death: signal.Signals, environment: Mapping[str, str] | None = None, cwd: Path | None = None
+) -> subprocess.Popen:
+    """Starts a command in a session of its own.
+
+    To be called by a thread that lives as long as the server: the child hears `death` when the thread ends.
+
+    Args:
+        command: what to run.
+        folder: the server's.
+        mark: what it is, `"job ftjob-…"`.
+        output: where stdout and stderr go.
+        death: what it is sent when the server dies.
+        environment: variables it has beside the server's own, from which the API key is taken.
+        cwd: where it runs; the server's folder of work by default.
+    """
+    variables = {**os.environ, **(environment or {}), _FOLDER: str(folder.resolve()), _WHAT: mark}
+    variables.pop(VARIABLE, None)
+    bound = [sys.executable, str(_BOUND), str(os.getpid()), str(int(death)), *command]
+    return subprocess.Popen(bound, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=variables, start_new_session=True, cwd=cwd)
+
+
+def marked(folder: Path, mark: str | None = None) -> list[psutil.Process]:
+    """The processes that a server of this folder started, and theirs; of one mark, or all."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            variables = process.environ()
+            if variables.get(_FOLDER) == str(folder.resolve()) and mark in (None, variables.get(_WHAT)) and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+    return found
+
+
+def end_leftovers(folder: Path, *, seconds: float) -> int:
+    """Ends what a server that was killed has left. On Linux it has been told, and a training may be saving a checkpoint.
+
+    Args:
+        folder: the server's.
+        seconds: how long they may take to end by themselves.
+
+    Returns:
+        How many there were.
+    """
+    found = marked(folder)
+    if sys.platform == "linux":
+        psutil.wait_procs(found, timeout=seconds)
+    end_children(folder, seconds=_SECONDS_TO_END)
+    return len(found)
+
+
+def end_children(folder: Path, mark: str | None = None, *, seconds: float) -> int:
+    """Ends marked processes: SIGTERM, at which a training saves a checkpoint, and after some seconds SIGKILL.
+
+    Args:
+        folder: the server's.
+        mark: of those to end; all of them by default.
+        seconds: how long they may take to end by themselves.
+
+    Returns:
+        How many there were.
+    """
+    found = marked(folder, mark)
+    rest = found
+    for end, patience in ((psutil.Process.terminate, seconds), (psutil.Process.kill, _SECONDS_TO_END)):
+        for process in rest:
+            with contextlib.suppress(psutil.Error):
+                end(process)
+        psutil.wait_procs(rest, timeout=patience)
+        rest = marked(folder, mark)  # some may have started others meanwhile
+        if not rest:
+            break
+    return len(found)

@@ -1,0 +1,250 @@
+"""Works off the queue: one thread validates new jobs, another trains them, one at a time, by this project's launcher.
+
+Whatever a job is found in when the server starts, it goes on from there: its state is in the store and in its folders alone.
+"""
+
+import json
+import logging
+import re
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lawft_trl import run_dir
+from lawft_trl.errors import InputError
+from lawft_trl.folders import write_text
+from lawft_trl.job_server.children import end_children, end_leftovers, start_child
+from lawft_trl.job_server.job_recipes import Base, count_processes, job_recipe, resolved
+from lawft_trl.job_server.job_results import results_csv, tuned_name
+from lawft_trl.job_server.store import Store, new_id
+from lawft_trl.job_server.training_log import LogReader, failure
+from lawft_trl.job_server.uploads import write_rows
+from lawft_trl.recipe_views import resolved_yaml
+from lawft_trl.training.checkpoints import last_checkpoint
+from lawft_trl.training.child_runs import launch_command
+
+FEWEST = 10  # examples of a training file
+_INTERRUPTIONS = 3  # of a running job, by a server that died; then it is the job that kills it
+_SECONDS_TO_SAVE = 270  # for a training that was told to end: it finishes its step, or its evaluation, and saves a checkpoint
+_SECONDS_TO_CANCEL = 10
+_TICK = 0.3  # seconds between two looks
+_MISSING = re.compile(r"data\.dev|dev rows")
+
+_log = logging.getLogger("lawft.jobs")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Places:
+    """Where a server keeps what is not in its store."""
+
+    folder: Path
+
+    def upload(self, identifier: str) -> Path:
+        """An upload's, or a result's, content."""
+        return self.folder / "files" / identifier
+
+    def job(self, identifier: str) -> Path:
+        """A job's rows, recipe and log."""
+        return self.folder / "jobs" / identifier
+
+    def run(self, identifier: str) -> Path:
+        """A job's finished run, as any other."""
+        return self.folder / "runs" / identifier
+
+
+class Worker:
+    """The two threads.
+
+    Args:
+        store: the jobs.
+        places: their folders.
+        bases: what can be tuned.
+        config_file: of accelerate launch.
+    """
+
+    def __init__(self, store: Store, places: Places, bases: dict[str, Base], config_file: Path | None) -> None:
+        self.store, self.places, self.bases, self.config_file = store, places, bases, config_file
+        self.processes = count_processes(config_file)
+        self.stopping = threading.Event()
+        self.threads = [threading.Thread(target=self._work, args=arguments, daemon=True) for arguments in (("validating_files", self._validate), ("queued", self._train))]
+
+    def start(self) -> None:
+        """Ends what a killed server has left, puts its job back into the queue, and begins."""
+        if ended := end_leftovers(self.places.folder, seconds=_SECONDS_TO_SAVE):
+            _log.warning("%d processes of a server that was killed have ended", ended)
+        while job := self.store.oldest("running"):
+            self._put_back(job["id"])
+        for thread in self.threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """Ends the processes, a training with a checkpoint, and puts its job back into the queue."""
+        self.stopping.set()
+        for thread in self.threads:
+            thread.join()
+
+    def _put_back(self, job: str) -> None:
+        """What to do with a job whose training the server's death has interrupted."""
+        asked = self.store.asked(job)
+        asked["interruptions"] = asked.get("interruptions", 0) + 1
+        self.store.remember(job, asked)
+        if asked["interruptions"] > _INTERRUPTIONS:
+            self._fail(job, f"the server died {asked['interruptions']} times while this job was trained; it is not begun again", code="interrupted")
+        elif self.store.change(job, {"status": "queued"}):
+            self.store.add_event(job, "The server was killed while this job was running, and has been started again", level="warn")
+
+    def _work(self, status: str, step: Callable[[str], None]) -> None:
+        while not self.stopping.is_set():
+            job = self.store.oldest(status)
+            if job is None:
+                self.stopping.wait(_TICK)
+                continue
+            try:
+                step(job["id"])
+            except Exception as error:  # the next job is not to suffer from it
+                _log.error("%s: %s", job["id"], type(error).__name__)
+                self._fail(job["id"], f"the server met an error of its own: {type(error).__name__}: {error}", code="internal_error")
+
+    def _fail(self, job: str, message: str, *, code: str, param: str | None = None) -> None:
+        changes = {"status": "failed", "finished_at": int(time.time()), "error": {"code": code, "message": message, "param": param}}
+        if self.store.change(job, changes):
+            self.store.add_event(job, f"The job failed: {message}", level="error")
+
+    # Validation
+
+    def _validate(self, job: str) -> None:
+        """Rows and recipe of a job, and what `lawft check` proves of them; then it is queued."""
+        record = self.store.job(job)
+        self.store.add_event(job, f"Validating training file: {record['training_file']}" + (f" and validation file: {record['validation_file']}" if record["validation_file"] else ""))
+        folder = self.places.job(job)
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            recipe, rows = self._prepare(job, record, folder)
+        except InputError as error:
+            param = "validation_file" if "validation_file" in error.heading else "training_file"
+            self._fail(job, str(error), code="invalid_file", param=param)
+            return
+        with (folder / "validation.log").open("w+b") as log:
+            command = [sys.executable, "-m", "lawft_trl.job_server.validate_rows", str(folder / "recipe.yaml"), str(self.processes)]
+            child = start_child(command, folder=self.places.folder, mark=f"validation {job}", output=log, death=signal.SIGKILL)
+            self._wait(job, child.poll, mark=f"validation {job}")
+            log.seek(0)
+            said = log.read().decode("utf-8", errors="replace")
+        if self.stopping.is_set() or self.store.job(job)["status"] != "validating_files":
+            return
+        if child.returncode:
+            self._fail(job, failure(said), code="invalid_file", param="validation_file" if _MISSING.search(said.partition("\n")[0]) else "training_file")
+            return
+        proven = json.loads(said.strip().splitlines()[-1])
+        self.store.remember(job, {**self.store.asked(job), **rows, "proven": proven})
+        hyperparameters = resolved(recipe, record["hyperparameters"], self.processes)
+        method = {"type": "supervised", "supervised": {"hyperparameters": hyperparameters}}
+        with self.store.transaction():
+            if self.store.change(job, {"status": "queued", "hyperparameters": hyperparameters, "method": method, "seed": recipe.training("seed")}):
+                for line in _told(rows, proven):
+                    self.store.add_event(job, line)
+                self.store.add_event(job, "Files validated, moving job to queued state")
+
+    def _prepare(self, job: str, record: dict[str, Any], folder: Path) -> tuple[Any, dict[str, int]]:
+        """Writes rows and recipe of a job; returns the recipe, and what the rows are."""
+        base = self.bases.get(record["model"])
+        if base is None:
+            raise InputError(f"the base model {record['model']} is no longer among those this server was started with")
+        examples, _, unweighted = write_rows(self.places.upload(record["training_file"]), folder / "train.jsonl", dataset=record["training_file"])
+        if examples < FEWEST:
+            raise InputError(f"training_file has {examples} example(s), but must have at least {FEWEST}")
+        dev = None
+        if record["validation_file"]:
+            dev = folder / "dev.jsonl"
+            write_rows(self.places.upload(record["validation_file"]), dev, dataset=record["validation_file"])
+        asked = self.store.asked(job)
+        recipe = job_recipe(
+            base, record["hyperparameters"], train=folder / "train.jsonl", dev=dev, run=self.places.run(job), seed=asked["seed"], processes=self.processes
+        )
+        write_text(folder / "recipe.yaml", resolved_yaml(recipe))
+        return recipe, {"examples": examples, "unweighted": unweighted}
+
+    # Training
+
+    def _train(self, job: str) -> None:
+        """Trains a queued job, or goes on with it; whatever happens, its status is another at the end."""
+        run = self.places.run(job)
+        if (run / "run.json").is_file():  # it was finished, and the server did not live to say so
+            if self.store.change(job, {"status": "running"}, only_from=["queued"]):
+                self._succeed(job)
+            return
+        if not self.store.change(job, {"status": "running"}, only_from=["queued"]):
+            return
+        work = run_dir.unfinished(run)
+        checkpoint = last_checkpoint(work) if (work / "run.json").is_file() else None
+        how, said = [], "Fine-tuning job started"
+        if checkpoint:
+            how, said = ["--resume"], f"Fine-tuning goes on from {checkpoint.name}"
+        elif work.exists():
+            how, said = ["--force"], "No checkpoint was left to go on from; the training begins anew"
+        self.store.add_event(job, said)
+        mark, reader = f"job {job}", LogReader(self.places.job(job) / "training.log")
+        with reader.path.open("ab") as log:
+            command = [*launch_command(self.places.job(job) / "recipe.yaml", self.config_file), *how]
+            child = start_child(command, folder=self.places.folder, mark=mark, output=log, death=signal.SIGTERM)
+            self._wait(job, child.poll, mark=mark, tick=lambda: self._tell(job, reader))
+        end_children(self.places.folder, mark, seconds=_SECONDS_TO_CANCEL)  # what a launcher that died has left
+        self._tell(job, reader)
+        if (run / "run.json").is_file():
+            self._succeed(job)
+        elif self.stopping.is_set():
+            if self.store.change(job, {"status": "queued"}):
+                self.store.add_event(job, "The server was stopped; the job goes on when it is started again", level="warn")
+        elif self.store.job(job)["status"] == "cancelled":
+            self.store.add_event(job, "The training's processes have ended")
+        else:
+            self._fail(job, f"{failure(reader.text())} (exit code {child.returncode})", code="training_failed")
+
+    def _wait(self, job: str, ended: Callable[[], int | None], *, mark: str, tick: Callable[[], None] = lambda: None) -> None:
+        """Until a child has ended; ends it when its job is cancelled or the server stops."""
+        while ended() is None:
+            time.sleep(_TICK)
+            tick()
+            if self.stopping.is_set() or self.store.job(job)["status"] == "cancelled":
+                end_children(self.places.folder, mark, seconds=_SECONDS_TO_SAVE if self.stopping.is_set() else _SECONDS_TO_CANCEL)
+
+    def _tell(self, job: str, reader: LogReader) -> None:
+        """What the training has printed since, as events."""
+        for message, figures in reader.news():
+            self.store.add_event(job, message, data=figures)
+
+    def _succeed(self, job: str) -> None:
+        """Gives a finished run its name among the models, and its figures as a file."""
+        run, record, asked = self.places.run(job), self.store.job(job), self.store.asked(job)
+        content, tokens = results_csv(run / "training_metrics.csv")
+        result = new_id("file")
+        self.places.upload(result).write_bytes(content)
+        name = tuned_name(record["model"], asked["suffix"], job)
+        file = {"id": result, "object": "file", "bytes": len(content), "created_at": int(time.time()), "filename": "step_metrics.csv", "purpose": "fine-tune-results", "status": "processed"}
+        changes = {"status": "succeeded", "fine_tuned_model": name, "finished_at": int(time.time()), "result_files": [result], "trained_tokens": tokens, "estimated_finish": None}
+        with self.store.transaction():
+            if not self.store.change(job, changes):
+                self.places.upload(result).unlink()
+                return
+            self.store.add_file(file)
+            self.store.add_event(job, f"New fine-tuned model created: {name}")
+            self.store.add_event(job, "The job has successfully completed")
+
+
+def _told(rows: dict[str, int], proven: dict[str, Any]) -> list[str]:
+    """What was proven of a job's rows, in words."""
+    lines = [f"{rows['examples']} examples make {proven['rows']} training rows, one for each turn of the assistant"]
+    if rows["unweighted"]:
+        lines[0] += f"; {rows['unweighted']} turns of weight 0 are read as context and not trained"
+    lines.append(
+        f"Supervision proven row by row: {proven['supervised']} of {proven['tokens']} tokens are in the loss, {proven['supervised_min']} to {proven['supervised_max']} a row: "
+        f"exactly the answer and {proven['turn_end']}; nothing is cut (longest row {proven['longest']} tokens, limit {proven['limit']})"
+    )
+    if proven["dev_rows"]:
+        lines.append(f"{proven['dev_rows']} validation rows, none of them in the training file")
+    return lines
