@@ -17,10 +17,9 @@ from typing import Any
 from lawft_trl.assistant.answer_text import clean_answer
 from lawft_trl.assistant.desk import EXPORTS, SIDES, TASKS, Desk, Order, Side, carry_out, exported
 from lawft_trl.assistant.documents import Document, document_from_text, read_document
-from lawft_trl.assistant.exports import to_markdown
 from lawft_trl.assistant.failures import ModelError
 from lawft_trl.assistant.first_use import PURPOSES
-from lawft_trl.assistant.page_text import read_note
+from lawft_trl.assistant.page_text import answer_text, read_note
 from lawft_trl.assistant.raw_text import DocumentProblem
 from lawft_trl.assistant.report import Report, Task
 from lawft_trl.errors import InputError
@@ -133,7 +132,7 @@ class Session:
             for kind, value in _in_thread(lambda tell: carry_out(desk, order, side, **tell)):
                 if kind == "report":
                     self.reports[side] = value
-                    turn["content"] = to_markdown(value, leaves=False)
+                    turn["content"] = answer_text(value)
                     yield
                     return
                 doing, text = (value, text) if kind == "part" else (doing, value or text)

@@ -1,11 +1,13 @@
 """What the page says and how it looks."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from html import escape
 
 from lawft_trl.assistant import notices
 from lawft_trl.assistant.desk import SIDES, Desk, Side
 from lawft_trl.assistant.documents import Document
+from lawft_trl.assistant.exports import to_markdown
 from lawft_trl.assistant.report import VERIFIED, Citation, Report
 
 TITLE = "法務アシスタント"
@@ -15,8 +17,9 @@ STYLE = """
 .gradio-container { max-width: 1480px !important; }
 .prose h1 { font-size: 1.25rem; } .prose h2 { font-size: 1.05rem; } .prose h3 { font-size: 1rem; }
 .message .prose h1 { margin-top: 0; }
-.notice { border-left: 4px solid #b45309; padding: .4rem .8rem; background: #fffbeb; border-radius: 4px; }
-.notice, .notice p { color: #1f2937; font-size: .85rem; margin: 0; }
+#notice { border-left: 4px solid #b45309; padding: .5rem .8rem; background: #fffbeb; border-radius: 4px; }
+#notice p { color: #1f2937; font-size: .85rem; margin: 0; }
+.small p { font-size: .85rem; }
 .gate { max-width: 860px; margin: 1rem auto; }
 .citations h3 { font-size: .95rem; margin: .6rem 0 .3rem; }
 .citations details, .citations .alone { border: 1px solid #d1d5db; border-radius: 6px; padding: .45rem .7rem; margin: .35rem 0; line-height: 1.6; }
@@ -43,7 +46,13 @@ def read_note(document: Document) -> str:
     """That a document was read."""
     pages = f"{document.pages}頁、" if document.pages else ""
     found = f"確認すべき記載が{len(document.findings)}件あります（結果に示します）。" if document.findings else ""
-    return f"✓ {document.name} を読み込みました（{pages}{len(document.clauses)}区分、{len(document.text):,}文字）。ファイルは削除しました。{found}"
+    return f"✓ {document.name} を読み込みました（{pages}{len(document.text):,}文字）。サーバー上のファイルは削除しました。{found}"
+
+
+def answer_text(report: Report) -> str:
+    """A report as the dialogue shows it, Markdown; the citations and what their marks mean stand beside it."""
+    shown = tuple(notice for notice in report.notices if notice != notices.CITATIONS)
+    return to_markdown(replace(report, citations=(), notices=shown), leaves=False)
 
 
 def citations_panel(reports: Mapping[Side, Report]) -> str:

@@ -81,11 +81,11 @@ def check_out(out: Path, *, force: bool) -> None:
         InputError: for another kind of file, a missing folder, or a file that is there already without `force`.
     """
     if out.suffix.lower() not in EXPORTS:
-        raise InputError(f"{out}: expected a name that ends with {' or '.join(EXPORTS)}")
+        raise InputError(f"{out}: 名前の終わりは {' か '.join(EXPORTS)} にしてください。")
     if not out.parent.is_dir():
-        raise InputError(f"{out}: there is no folder {out.parent}")
+        raise InputError(f"{out}: フォルダー {out.parent} がありません。")
     if out.is_dir() or (out.exists() and not force):
-        raise InputError(f"{out}: already there; give another name, or --force to replace it")
+        raise InputError(f"{out}: 同じ名前のものが既にあります。別の名前にしてください（--out は --force で上書きできます）。")
 
 
 def open_document(path: Path) -> Document:
@@ -99,7 +99,7 @@ def open_document(path: Path) -> Document:
     except DocumentProblem as error:
         raise InputError(f"{path}: {error}") from None
     except OSError as error:
-        raise InputError(f"{path}: {error.strerror}") from None
+        raise InputError(f"{path}: ファイルを開けません（{error.strerror}）。") from None
 
 
 def talk(desk: Desk) -> None:

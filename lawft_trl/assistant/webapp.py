@@ -15,6 +15,7 @@ from lawft_trl.assistant.page_text import TITLE, about, citations_panel
 from lawft_trl.assistant.raw_text import MAX_BYTES, MAX_CHARACTERS, DocumentProblem
 
 _BOTH = "両方を並べる"
+_KINDS = {".md": "Markdown", ".docx": "Word"}
 # Files are made in the browser from what the server sends, so that none of them lies on the server's disk.
 _SAVE = """(files) => { for (const file of JSON.parse(files || "[]")) {
   const bytes = Uint8Array.from(atob(file.content), (letter) => letter.charCodeAt(0));
@@ -23,6 +24,12 @@ _SAVE = """(files) => { for (const file of JSON.parse(files || "[]")) {
   link.download = file.name; document.body.append(link); link.click(); link.remove();
   setTimeout(() => URL.revokeObjectURL(link.href), 60000);
 } }"""
+_LIMITS = f"{'、'.join(SUFFIXES)}、{MAX_BYTES // 1024**2} MBまで"
+# To the beginning of the last answer: a long one has been scrolled to its end.
+_SHOW_ANSWER = """() => setTimeout(() => { for (const chat of document.querySelectorAll("[id^=chat-] .bubble-wrap")) {
+  const asked = [...chat.querySelectorAll(".message.user")].at(-1);
+  if (asked) chat.scrollTop += asked.getBoundingClientRect().top - chat.getBoundingClientRect().top - 8;
+} }, 300)"""
 _PRIVATE = {"api_visibility": "private"}
 
 
@@ -45,11 +52,11 @@ def build_page(desk: Desk) -> gr.Blocks:
                     chats = {each: _add_chat(each, visible=each == "tuned") for each in SIDES}
                 stop = gr.Button("回答を中止", size="sm", elem_id="stop")
             with gr.Column(scale=2, min_width=320):
-                gr.Markdown(notices.ANSWER, elem_classes="notice")
+                gr.Markdown(notices.ANSWER, elem_id="notice")
                 gr.Markdown("## 引用された法令")
                 panel = gr.HTML(citations_panel({}), elem_id="citations")
                 with gr.Row():
-                    exports = {suffix: gr.Button(f"{suffix[1:].upper()}で書き出す", size="sm", elem_id=f"export-{suffix[1:]}") for suffix in EXPORTS}
+                    exports = {suffix: gr.Button(f"{_KINDS[suffix]}で書き出す", size="sm", elem_id=f"export-{suffix[1:]}") for suffix in EXPORTS}
                 clear = gr.Button("履歴と文書を消去", variant="stop", size="sm", elem_id="clear")
                 files = gr.Textbox(visible="hidden", container=False)
 
@@ -57,13 +64,15 @@ def build_page(desk: Desk) -> gr.Blocks:
         side.change(_show_chats, side, list(chats.values()), show_progress="hidden", **_PRIVATE)
         shown = [*chats.values(), panel]
         for form in forms:
-            form.button.click(_runner(desk, form), [session, side, *form.inputs], shown, concurrency_id="models", concurrency_limit=4, show_progress="hidden", **_PRIVATE)
+            asked = form.button.click(_runner(desk, form), [session, side, *form.inputs], shown, concurrency_id="models", concurrency_limit=4, show_progress="hidden", **_PRIVATE)
+            asked.success(None, js=_SHOW_ANSWER, **_PRIVATE)
         stop.click(lambda visitor: visitor.stop(), session, None, show_progress="hidden", **_PRIVATE)
         for suffix, button in exports.items():
             export = _told(lambda visitor, suffix=suffix: visitor.export(suffix))
             button.click(export, session, files, **_PRIVATE).success(None, files, None, js=_SAVE, **_PRIVATE).then(lambda: "", None, files, **_PRIVATE)
-        filled = [each for form in forms for each in (*form.inputs, *form.notes)]
-        clear.click(lambda visitor: [*_cleared(visitor), *([""] * len(filled))], session, [*shown, *filled], show_progress="hidden", **_PRIVATE)
+        inputs, notes = [each for form in forms for each in form.inputs], [each for form in forms for each in form.notes]
+        emptied = [""] * len(inputs) + [_LIMITS] * len(notes)
+        gr.on([clear.click, *(chat.clear for chat in chats.values())], lambda visitor: [*_cleared(visitor), *emptied], session, [*shown, *inputs, *notes], show_progress="hidden", **_PRIVATE)
     return page.queue(max_size=32, default_concurrency_limit=8, api_open=False)
 
 
@@ -81,7 +90,7 @@ def _add_forms(session: gr.State) -> list[_Form]:
     with gr.Tabs():
         with gr.Tab(TASKS["contract_review"], id="contract_review"):
             with gr.Row():
-                notes = (_add_upload(session, "contract", "契約書"), _add_upload(session, "own_template", "自社のひな形（任意。差分を示します）"))
+                notes = (_add_upload(session, "contract", "契約書"), _add_upload(session, "own_template", "比べるひな形（任意）"))
             button = gr.Button("レビューする", variant="primary", elem_id="run-contract_review")
             review = _Form(button, (), notes, lambda visitor: visitor.order("contract_review", place="contract", template="own_template"))
         with gr.Tab(TASKS["question_answer"], id="question_answer"):
@@ -111,8 +120,8 @@ def _textbox(label: str, placeholder: str, lines: int, name: str) -> gr.Textbox:
 def _add_upload(session: gr.State, place: str, label: str) -> gr.Markdown:
     """A place for a file; the note under it says what was read."""
     with gr.Column(min_width=220):
-        file = gr.File(label=f"{label}（{' '.join(SUFFIXES)}、{MAX_BYTES // 1024**2} MBまで）", file_types=list(SUFFIXES), height=120, elem_id=f"upload-{place}")
-        note = gr.Markdown("", elem_id=f"note-{place}")
+        file = gr.File(label=label, file_types=list(SUFFIXES), height=150, elem_id=f"upload-{place}")
+        note = gr.Markdown(_LIMITS, elem_id=f"note-{place}", elem_classes="small")
     # Not preprocessed: that would leave an empty file behind for each upload. That the path is an upload is checked before.
     file.upload(lambda visitor, uploaded: (None, visitor.upload(place, uploaded)), [session, file], [file, note], preprocess=False, **_PRIVATE)
     return note
@@ -120,16 +129,16 @@ def _add_upload(session: gr.State, place: str, label: str) -> gr.Markdown:
 
 def _add_chat(side: Side, *, visible: bool) -> gr.Chatbot:
     return gr.Chatbot(
-        label=f"{SIDES[side]}のモデル",
+        show_label=False,
         visible=visible,
-        height=560,
+        height=600,
         buttons=["copy"],
         feedback_options=None,
         latex_delimiters=[],
         allow_tags=False,
         sanitize_html=True,
         allow_file_downloads=False,
-        placeholder="ここに回答が表示されます。",
+        placeholder=f"{SIDES[side]}のモデルの回答が、ここに表示されます。",
         elem_id=f"chat-{side}",
     )
 
