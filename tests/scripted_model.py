@@ -77,12 +77,13 @@ class ScriptedModel:
         url: its base URL.
         asked: the requests' bodies.
         pause: seconds between the pieces of a stream.
-        hold: while it is cleared, streams wait after their first piece.
+        hold: while it is cleared, streams wait after their first pieces.
+        also: is added to every answer to a question.
     """
 
     def __init__(self, pause: float = 0.0):
         self.asked: list[dict] = []
-        self.pause, self.hold = pause, threading.Event()
+        self.pause, self.hold, self.also = pause, threading.Event(), ""
         self.hold.set()
         outer = self
 
@@ -107,6 +108,7 @@ class ScriptedModel:
 
     def _answer(self, handler, body) -> None:
         text = _says(body["messages"][-1]["content"], base=body["model"] == "base")
+        text += self.also if body.get("stream") else ""
         handler.send_response(200)
         if not body.get("stream"):
             answer = {"id": "x", "object": "chat.completion", "created": 1, "model": body["model"], "usage": {"prompt_tokens": 9, "completion_tokens": 9, "total_tokens": 18}}
@@ -148,8 +150,8 @@ def _points(points) -> list[dict]:
     return [{"issue": issue, "priority": priority, "suggestion": suggestion, "citations": citations} for issue, priority, suggestion, citations in points]
 
 
-def small_corpus(folder: Path) -> Path:
-    """An indexed corpus of a few articles."""
-    write_corpus(sorted(read_headed(STATUTES, source="test"), key=sort_key), folder, as_of="", attribution="made for a test", sources={}, force=True)
+def small_corpus(folder: Path, more: str = "") -> Path:
+    """An indexed corpus of a few articles, and `more` in the same form."""
+    write_corpus(sorted(read_headed(STATUTES + more, source="test"), key=sort_key), folder, as_of="", attribution="made for a test", sources={}, force=True)
     build_index(folder)
     return folder

@@ -55,6 +55,8 @@ def served_run(path: Path, *, with_base: bool) -> Iterator[tuple[ModelEntry, Mod
             if with_base:
                 untuned_folder(run.recipe, run_tokenizer(run), folder / f"{name}-base")
                 waiting.append(_start(run, folder, f"{name}-base", servers))
+            sys.stderr.write("モデルを読み込んでいます…\n")
+            sys.stderr.flush()
             urls = [_ready(*each) for each in waiting]
             entry = entry_from_url(urls[0], name, backend="transformers", run=path)
             base = replace(entry, alias=f"{name}-base", model=f"{name}-base", base_url=urls[1], adapter_sha256=None) if with_base else None
@@ -81,10 +83,9 @@ def _start(run: FinishedRun, folder: Path, name: str, servers: contextlib.ExitSt
 
 def _ready(child: subprocess.Popen, url: str, log: Path) -> str:
     """Waits until a server answers; returns its base URL."""
-    sys.stderr.write("モデルを読み込んでいます…\n")
-    sys.stderr.flush()
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     while child.poll() is None:
-        with contextlib.suppress(URLError, OSError), urllib.request.urlopen(f"{url}/health", timeout=5):
+        with contextlib.suppress(URLError, OSError), direct.open(f"{url}/health", timeout=5):
             return f"{url}/v1"
         time.sleep(0.5)
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
