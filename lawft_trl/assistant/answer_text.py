@@ -5,11 +5,11 @@ import re
 from lawft_trl.assistant.documents import remove_invisible
 
 _THOUGHT = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL)
-_IMAGE = re.compile(r"!\[[^\]\n]*\](?:\([^)\n]*\)?|\[[^\]\n]*\]?)?")
-_LINK = re.compile(r"\[([^\]\n]*)\](?:\([^)\n]*\)?|\[[^\]\n]*\])")
+_IMAGE = re.compile(r"!\[[^\[\]\n]{0,500}\](?:\([^)\n]{0,2000}\)?|\[[^\[\]\n]{0,500}\]?)?")
+_LINK = re.compile(r"\[([^\[\]\n]{0,500})\](?:\([^)\n]{0,2000}\)?|\[[^\[\]\n]{0,500}\])")
 _REFERENCE = re.compile(r"^[ \t]{0,3}\[[^\]\n]+\]:.*$", re.MULTILINE)
 _ADDRESS = re.compile(r"(?:(?:https?|ftp|file)://|(?:javascript|vbscript|mailto):|data:[a-z]+/|www\.)[^\s<>「」（）()、。]*", re.IGNORECASE)
-_TAG = re.compile(r"<!--.*?-->|</?[A-Za-z][A-Za-z0-9:-]*(?:[\s/][^<>]*)?>|<[!?][A-Za-z][^<>]*>", re.DOTALL)
+_TAG = re.compile(r"<!--.{0,5000}?-->|</?[A-Za-z][A-Za-z0-9:-]*(?:[\s/][^<>]{0,5000})?>|<[!?][A-Za-z][^<>]{0,5000}>", re.DOTALL)
 LINK_REMOVED = "〔リンクは除きました〕"
 
 

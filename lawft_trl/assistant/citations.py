@@ -14,10 +14,12 @@ from lawft_trl.statutes.search import Index
 Search = Index | Callable[[str, int], Sequence[Passage]]
 
 _NAME = r"[一-龥々ァ-ヶー]+(?:(?:の|及び|並びに|に関する|に係る|における|による|な|する(?:ための)?|した|、)[一-龥々ァ-ヶー]+)*?"
-# 第 may be missing directly after a name: 民法709条. A remark may stand between: 会社法（平成17年法律第86号）第2条.
-_CITED = re.compile(rf"({_NAME}(?:(?:に関する|に係る|のための)(?=法律))?(?:法律|施行令|施行規則|法|政令|府令|省令|規則|条例|憲法|条約))[」』]?(?:\([^()]{{0,60}}\))?の?(?:{ARTICLE}|[0-9]{{1,4}}条)")
+_LAW = re.compile(rf"({_NAME}(?:(?:に関する|に係る|のための)(?=法律))?(?:法律|施行令|施行規則|法|政令|府令|省令|規則|条例|憲法|条約))\Z")
+_ARTICLE = re.compile(rf"{ARTICLE}|[0-9]{{1,4}}条")  # 第 may be missing directly after a name: 民法709条
+_BETWEEN = re.compile(r"[」』]?(?:\([^()]*\))?の?\Z")  # 会社法（平成17年法律第86号）第2条
+_LOOKED_AT = 120  # characters before an article in which the law's name ends; longer names than that are cut
 _NOT_A_LAW = re.compile(r"(?:^|.*[^一-龥])?(?:[同本当該旧新前後上]|方|手|違|適|合|立|用|司|就業|賃金|取引所|利用|会員|社内|管理)?(?:法|法律|規則|規程|規定|政令|省令|府令|条例|条約)$")
-_SAME = re.compile(rf"同(法|令|規則)(?={ARTICLE}|[0-9]{{1,4}}条)")
+_SAME = rf"同(?P<same>法|令|規則)(?={ARTICLE}|[0-9]{{1,4}}条)"
 _UNCLEAR = "どの法令を指すか分かりません"
 _EVERYDAY = ("民法", "商法", "会社法", "刑法", "憲法", "労働基準法", "借地借家法")
 
@@ -48,8 +50,10 @@ def _names(text: str) -> dict[str, str]:
     """Every name of a law in a text that an article follows, whether any corpus knows it, and the known short titles."""
     names = {title_key(short): title_key(title) for short, title in SHORT_TITLES.items()}
     names |= {title: title for title in [*names.values(), *_EVERYDAY]}
-    for match in _CITED.finditer(text):
-        name = _own_name(match[1], names)
+    for article in _ARTICLE.finditer(text):
+        before = text[max(0, article.start() - _LOOKED_AT) : article.start()]
+        law = _LAW.search(before[: _BETWEEN.search(before).start()])
+        name = law and _own_name(law[1], names)
         if name:
             names.setdefault(name, name)
     return names
@@ -57,15 +61,16 @@ def _names(text: str) -> dict[str, str]:
 
 def _spell_out(text: str, names: dict[str, str]) -> str:
     """同法 before an article as the law of its kind named last, in whichever sentence; where none was, it is a law of its own."""
-    pattern = re.compile("|".join(map(re.escape, sorted(names, key=len, reverse=True))))
-    laws = [(match.end(), match[0]) for match in pattern.finditer(text)]
+    named = "|".join(map(re.escape, sorted(names, key=len, reverse=True)))
+    last: dict[str, str] = {}  # kind -> the law named last
 
-    def named(same: re.Match[str]) -> str:
-        endings = ("法", "法律") if same[1] == "法" else (same[1],)
-        before = [law for end, law in laws if end <= same.start() and law.endswith(endings)]
-        return before[-1] if before else names.setdefault(same[0], same[0])
+    def spelled(match: re.Match[str]) -> str:
+        if match["same"]:
+            return last.get(match["same"]) or names.setdefault(match[0], match[0])
+        last[next((kind for kind in ("規則", "令", "法") if kind in match[0][-2:]), "")] = match[0]
+        return match[0]
 
-    return _SAME.sub(named, text)
+    return re.sub(rf"{_SAME}|(?P<law>{named})", spelled, text)
 
 
 def _own_name(written: str, known: dict[str, str]) -> str:
