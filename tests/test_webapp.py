@@ -84,7 +84,7 @@ def server(model, tmp_path_factory):
     assert page.end() == 0
     assert list(page.folder.iterdir()) == [], "the folder of uploads goes with the page"
     log = page.log.read_text(encoding="utf-8")
-    assert SECRET not in log and "秘密保持" not in log
+    assert SECRET not in log and "秘密保持" not in log and "SHIRASAGI" not in log
     assert "Traceback" not in log, log
 
 
@@ -110,7 +110,7 @@ def documents(tmp_path_factory) -> Path:
         document.add_paragraph(line)
     document.save(folder / "契約書.docx")
     (folder / "ひな形.txt").write_text(TEMPLATE, encoding="utf-8")
-    (folder / "壊れた.pdf").write_bytes(b"%PDF-1.7 " + SECRET.encode())
+    (folder / "壊れた.pdf").write_bytes(b"SHIRASAGI-77 is no PDF")
     return folder
 
 
@@ -229,11 +229,14 @@ def test_an_answer_streams_and_can_be_stopped(server, browser, model):
         page.click("#run-question_answer")
         answer.get_by_text("契約の終了後も").wait_for()
         assert "確認すべき事実" not in answer.inner_text(), "the server has sent the beginning only"
-        page.click("#run-question_answer")
+        chosen(page, "リスク分析")
+        page.fill("#text-risks textarea", CONTRACT)
+        page.click("#run-risk_analysis")
         page.get_by_text("前の依頼がまだ終わっていません").wait_for()
         page.click("#stop")
         answer.get_by_text("中止しました").wait_for()
         model.hold.set()
+        chosen(page, "法的質問")
         page.click("#run-question_answer")
         page.locator("#citations .verified").first.wait_for()
         assert "対象となる情報の範囲" in answer.inner_text()
@@ -304,8 +307,8 @@ def test_orders_without_the_agreement_are_refused(server, model):
     before = len(model.asked)
     for number in runs:
         inputs = next(each["inputs"] for each in config["dependencies"] if each["id"] == number)
-        body = {"fn_index": number, "data": [None, "学習後", *["文"] * (len(inputs) - 2)][: len(inputs)], "session_hash": "stranger"}
-        server.ask("/gradio_api/queue/join", data=json.dumps(body).encode(), headers={"Content-Type": "application/json"})
+        body = {"fn_index": number, "data": [None, f"学習後{SECRET}", *[SECRET] * (len(inputs) - 2)][: len(inputs)], "session_hash": "stranger"}
+        assert server.ask("/gradio_api/queue/join", data=json.dumps(body).encode(), headers={"Content-Type": "application/json"})[0] == 200
     time.sleep(1)
     assert len(model.asked) == before
 

@@ -30,7 +30,8 @@ _SHOW_ANSWER = """() => setTimeout(() => { for (const chat of document.querySele
   const asked = [...chat.querySelectorAll(".message.user")].at(-1);
   if (asked) chat.scrollTop += asked.getBoundingClientRect().top - chat.getBoundingClientRect().top - 8;
 } }, 300)"""
-_PRIVATE = {"api_visibility": "private"}
+# Not for programs, and not preprocessed: what gradio does not take there it quotes in its log. Handlers get what the browser sent.
+_PRIVATE = {"api_visibility": "private", "preprocess": False}
 
 
 def build_page(desk: Desk) -> gr.Blocks:
@@ -122,8 +123,8 @@ def _add_upload(session: gr.State, place: str, label: str) -> gr.Markdown:
     with gr.Column(min_width=220):
         file = gr.File(label=label, file_types=list(SUFFIXES), height=150, elem_id=f"upload-{place}")
         note = gr.Markdown(_LIMITS, elem_id=f"note-{place}", elem_classes="small")
-    # Not preprocessed: that would leave an empty file behind for each upload. That the path is an upload is checked before.
-    file.upload(lambda visitor, uploaded: (None, visitor.upload(place, uploaded)), [session, file], [file, note], preprocess=False, **_PRIVATE)
+    # Preprocessed, each upload would leave an empty file behind. That the path is one of an upload, gradio has checked before.
+    file.upload(lambda visitor, uploaded: (None, visitor.upload(place, uploaded)), [session, file], [file, note], **_PRIVATE)
     return note
 
 
@@ -158,8 +159,8 @@ def _show_chats(choice: str) -> list[Any]:
 
 def _runner(desk: Desk, form: _Form) -> Callable[..., Iterator[list[Any]]]:
     def run(visitor: Session, choice: str, *typed: str) -> Iterator[list[Any]]:
-        order = _told(form.order)(visitor, *typed)
-        for _ in visitor.carry_out(desk, order, _sides(choice)):
+        order = _told(form.order)(visitor, *map(str, typed))
+        for _ in visitor.carry_out(desk, order, [side for side in _sides(choice) if side in desk.models]):
             yield _view(visitor)
         yield _view(visitor)
 
