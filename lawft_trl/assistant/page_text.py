@@ -16,7 +16,7 @@ MONOSPACE = ["Menlo", "Consolas", "Noto Sans Mono CJK JP", "IPAGothic", "monospa
 STYLE = """
 .gradio-container { max-width: 1480px !important; }
 .prose h1 { font-size: 1.25rem; } .prose h2 { font-size: 1.05rem; } .prose h3 { font-size: 1rem; }
-.message .prose h1 { margin-top: 0; }
+.message .prose h1 { margin-top: 0; } .message .prose, .message .prose p, .message .prose li { font-size: .92rem; }
 #notice { border-left: 4px solid #b45309; padding: .5rem .8rem; background: #fffbeb; border-radius: 4px; }
 #notice p { color: #1f2937; font-size: .85rem; margin: 0; }
 .small p { font-size: .85rem; }

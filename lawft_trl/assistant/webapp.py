@@ -25,11 +25,11 @@ _SAVE = """(files) => { for (const file of JSON.parse(files || "[]")) {
   setTimeout(() => URL.revokeObjectURL(link.href), 60000);
 } }"""
 _LIMITS = f"{'、'.join(SUFFIXES)}、{MAX_BYTES // 1024**2} MBまで"
-# To the beginning of the last answer: a long one has been scrolled to its end.
+# To the beginning of the last answer; gradio's own scrolling goes to its end.
 _SHOW_ANSWER = """() => setTimeout(() => { for (const chat of document.querySelectorAll("[id^=chat-] .bubble-wrap")) {
   const asked = [...chat.querySelectorAll(".message.user")].at(-1);
-  if (asked) chat.scrollTop += asked.getBoundingClientRect().top - chat.getBoundingClientRect().top - 8;
-} }, 300)"""
+  if (asked) chat.scrollTop += asked.getBoundingClientRect().top - chat.getBoundingClientRect().top - 36;
+} }, 800)"""
 # Not for programs, and not preprocessed: what gradio does not take there it quotes in its log. Handlers get what the browser sent.
 _PRIVATE = {"api_visibility": "private", "preprocess": False}
 
@@ -46,14 +46,14 @@ def build_page(desk: Desk) -> gr.Blocks:
             start = gr.Button("同意して始める", variant="primary", elem_id="start")
         with gr.Row(visible=False) as work:
             with gr.Column(scale=3, min_width=520):
-                choices = [SIDES["tuned"], *([SIDES["base"], _BOTH] if "base" in desk.models else [])]
-                side = gr.Radio(choices, value=SIDES["tuned"], label="回答するモデル", visible=len(choices) > 1, elem_id="side")
                 forms = _add_forms(session)
                 with gr.Row():
                     chats = {each: _add_chat(each, visible=each == "tuned") for each in SIDES}
                 stop = gr.Button("回答を中止", size="sm", elem_id="stop")
             with gr.Column(scale=2, min_width=320):
                 gr.Markdown(notices.ANSWER, elem_id="notice")
+                choices = [SIDES["tuned"], *([SIDES["base"], _BOTH] if "base" in desk.models else [])]
+                side = gr.Radio(choices, value=SIDES["tuned"], label="回答するモデル", visible=len(choices) > 1, elem_id="side")
                 gr.Markdown("## 引用された法令")
                 panel = gr.HTML(citations_panel({}), elem_id="citations")
                 with gr.Row():
@@ -66,7 +66,8 @@ def build_page(desk: Desk) -> gr.Blocks:
         shown = [*chats.values(), panel]
         for form in forms:
             asked = form.button.click(_runner(desk, form), [session, side, *form.inputs], shown, concurrency_id="models", concurrency_limit=4, show_progress="hidden", **_PRIVATE)
-            asked.success(None, js=_SHOW_ANSWER, **_PRIVATE)
+            for event in (form.button.click, asked.success):
+                event(None, js=_SHOW_ANSWER, **_PRIVATE)
         stop.click(lambda visitor: visitor.stop(), session, None, show_progress="hidden", **_PRIVATE)
         for suffix, button in exports.items():
             export = _told(lambda visitor, suffix=suffix: visitor.export(suffix))
@@ -121,7 +122,7 @@ def _textbox(label: str, placeholder: str, lines: int, name: str) -> gr.Textbox:
 def _add_upload(session: gr.State, place: str, label: str) -> gr.Markdown:
     """A place for a file; the note under it says what was read."""
     with gr.Column(min_width=220):
-        file = gr.File(label=label, file_types=list(SUFFIXES), height=150, elem_id=f"upload-{place}")
+        file = gr.File(label=label, file_types=list(SUFFIXES), height=140, elem_id=f"upload-{place}")
         note = gr.Markdown(_LIMITS, elem_id=f"note-{place}", elem_classes="small")
     # Preprocessed, each upload would leave an empty file behind. That the path is one of an upload, gradio has checked before.
     file.upload(lambda visitor, uploaded: (None, visitor.upload(place, uploaded)), [session, file], [file, note], **_PRIVATE)
@@ -133,6 +134,7 @@ def _add_chat(side: Side, *, visible: bool) -> gr.Chatbot:
         show_label=False,
         visible=visible,
         height=600,
+        autoscroll=False,
         buttons=["copy"],
         feedback_options=None,
         latex_delimiters=[],
