@@ -29,7 +29,21 @@ from lawft_trl.assistant.report import UNVERIFIED, Citation, Report
 from lawft_trl.errors import InputError
 
 SECRET = "極秘案件コードネーム白鷺"  # stands in every document here, and in no log
+USER, PASSWORD = "hanako", "correct-horse-battery"
 HOSTILE = "\n## 検査法\n### 第1条（検査）\n${6*7}{{value}}<img src=x onerror=alert(1)>この条は検査に使う。\n"
+
+
+# Loaded by every Python that has its folder on PYTHONPATH: notes whom the process looks up or connects to.
+WATCH = """
+import os, sys
+def note(event, arguments):
+    if event in ("socket.connect", "socket.getaddrinfo"):
+        address = arguments[1] if event == "socket.connect" else arguments[0]
+        host = address[0] if isinstance(address, tuple) else address
+        with open(os.environ["CONTACTS"], "a") as file:
+            file.write(f"{host.decode() if isinstance(host, bytes) else host}\\n")
+sys.addaudithook(note)
+"""
 
 
 class Page:
@@ -53,10 +67,11 @@ class Page:
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(30)
 
-    def ask(self, path: str, **options) -> tuple[int, dict[str, str], bytes]:
+    def ask(self, path: str, *, cookie: str = "", **options) -> tuple[int, dict[str, str], bytes]:
         request = urllib.request.Request(self.url + path, **options)
+        request.add_header("Cookie", cookie)
         try:
-            with urllib.request.urlopen(request, timeout=10) as answer:
+            with urllib.request.urlopen(request, timeout=60) as answer:
                 return answer.status, dict(answer.headers), answer.read()
         except urllib.error.HTTPError as error:
             return error.code, dict(error.headers), b""
@@ -78,13 +93,19 @@ def server(model, tmp_path_factory):
     pytest.importorskip("gradio", reason="gradio is not installed: the page was NOT tested")
     folder = tmp_path_factory.mktemp("page")
     # What the user's environment says of Gradio may not loosen the page.
+    (folder / "watch").mkdir()
+    (folder / "watch" / "sitecustomize.py").write_text(WATCH, encoding="utf-8")
+    watched = {"CONTACTS": str(folder / "contacts"), "PYTHONPATH": os.pathsep.join(filter(None, [str(folder / "watch"), os.environ.get("PYTHONPATH")]))}
     loosened = {"GRADIO_ANALYTICS_ENABLED": "True", "GRADIO_ALLOWED_PATHS": "/", "GRADIO_SHARE": "True", "GRADIO_SERVER_NAME": "0.0.0.0"}
-    page = Page(folder / "tmp", "--base-url", model.url, "--model", "houmu", "--base", "base", "--corpus", small_corpus(folder / "corpus", HOSTILE), **loosened)
+    corpus = small_corpus(folder / "corpus", HOSTILE)
+    arguments = ["--base-url", model.url, "--model", "houmu", "--base", "base", "--corpus", corpus, "--auth", f"{USER}:PAGE_PASSWORD"]
+    page = Page(folder / "tmp", *arguments, PAGE_PASSWORD=PASSWORD, **loosened, **watched)
     yield page
     assert page.end() == 0
     assert list(page.folder.iterdir()) == [], "the folder of uploads goes with the page"
+    assert set((folder / "contacts").read_text(encoding="utf-8").split()) == {"127.0.0.1"}, "it spoke to nobody but the model and itself"
     log = page.log.read_text(encoding="utf-8")
-    assert SECRET not in log and "秘密保持" not in log and "SHIRASAGI" not in log
+    assert SECRET not in log and "秘密保持" not in log and "SHIRASAGI" not in log and PASSWORD not in log
     assert "Traceback" not in log, log
 
 
@@ -123,6 +144,7 @@ def visited(server: Page, browser):
     page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: wrong.append(str(error)))
     page.set_default_timeout(60_000)
+    page.request.post(f"{server.url}/login", form={"username": USER, "password": PASSWORD})
     page.goto(server.url)
     page.get_by_label("学習・研究").check()
     page.get_by_label(notices.FIRST_USE_ACCEPT).check()
@@ -150,9 +172,14 @@ def downloaded(page, kind: str) -> tuple[str, bytes]:
     return download.value.suggested_filename, Path(download.value.path()).read_bytes()
 
 
-def test_the_notice_comes_first(server, browser):
+def test_password_and_notice_come_first(server, browser):
     page = browser.new_page(locale="ja-JP")
     page.goto(server.url)
+    page.locator("input[type=password]").wait_for()
+    assert not page.is_visible("#start")
+    page.locator("input").first.fill(USER)
+    page.fill("input[type=password]", PASSWORD)
+    page.locator("button").first.click()
     page.wait_for_selector("#start")
     shown = page.inner_text("body")
     assert "弁護士法第72条" in shown and "学習・研究" in shown and "弁護士の監督の下にある企業法務" in shown
@@ -300,34 +327,27 @@ def test_only_the_pages_own_routes(server, path, options, status):
     assert headers["x-frame-options"] == "DENY"
 
 
+def test_nothing_without_the_password(server):
+    for path in ("/config", "/gradio_api/upload_progress?upload_id=x", "/gradio_api/queue/data?session_hash=x"):
+        assert server.ask(path)[0] == 401
+    for path in ("/gradio_api/upload", "/gradio_api/queue/join"):
+        assert server.ask(path, data=b"{}", headers={"Content-Type": "application/json"})[0] == 401
+    assert server.ask("/login", data=f"username={USER}&password=wrong-horse-battery".encode())[0] == 400
+
+
 def test_orders_without_the_agreement_are_refused(server, model):
     """Not only by the page: also for someone who speaks to its API."""
-    config = json.loads(server.ask("/config")[2])
-    runs = [each["id"] for each in config["dependencies"] if any(target[1] == "click" for target in each["targets"])]
+    _, headers, _ = server.ask("/login", data=f"username={USER}&password={PASSWORD}".encode())
+    cookie = headers["set-cookie"].split(";")[0]
+    config = json.loads(server.ask("/config", cookie=cookie)[2])
+    runs = [each["id"] for each in config["dependencies"] if each["backend_fn"] and any(target[1] == "click" for target in each["targets"])]
     before = len(model.asked)
     for number in runs:
         inputs = next(each["inputs"] for each in config["dependencies"] if each["id"] == number)
         body = {"fn_index": number, "data": [None, f"学習後{SECRET}", *[SECRET] * (len(inputs) - 2)][: len(inputs)], "session_hash": "stranger"}
-        assert server.ask("/gradio_api/queue/join", data=json.dumps(body).encode(), headers={"Content-Type": "application/json"})[0] == 200
+        assert server.ask("/gradio_api/queue/join", cookie=cookie, data=json.dumps(body).encode(), headers={"Content-Type": "application/json"})[0] == 200
     time.sleep(1)
     assert len(model.asked) == before
-
-
-def test_with_a_password(model, tmp_path):
-    pytest.importorskip("gradio", reason="gradio is not installed: the page was NOT tested")
-    page = Page(tmp_path / "tmp", "--base-url", model.url, "--model", "houmu", "--auth", "hanako:PAGE_PASSWORD", PAGE_PASSWORD="correct-horse-battery")
-    try:
-        for path in ("/config", "/gradio_api/upload_progress?upload_id=x"):
-            assert page.ask(path)[0] == 401
-        for path in ("/gradio_api/upload", "/gradio_api/queue/join"):
-            assert page.ask(path, data=b"{}", headers={"Content-Type": "application/json"})[0] == 401
-        login = {"data": b"username=hanako&password=wrong-horse-battery", "headers": {"Content-Type": "application/x-www-form-urlencoded"}}
-        assert page.ask("/login", **login)[0] == 400
-        login["data"] = b"username=hanako&password=correct-horse-battery"
-        assert page.ask("/login", **login)[0] == 200
-        assert "correct-horse" not in page.log.read_text(encoding="utf-8")
-    finally:
-        assert page.end() == 0
 
 
 @pytest.mark.parametrize(
