@@ -416,18 +416,23 @@ def test_the_oldest_turns_go_and_the_newest_never(server):
     for turn in range(4):
         talk.say(f"{turn}" * 50)
     assert talk.left_out == 2 and not talk.estimated
-    assert [message["content"][0] for message in server.sent[-1]["messages"]] == ["方", "1", "答", "2", "答", "3"][:1] + ["2", "答", "3"] or talk.left_out
-    assert sum(len(message["content"]) for message in server.sent[-1]["messages"]) <= 300
+    assert [message["content"][0] for message in server.sent[-1]["messages"]] == ["方", "1", "答", "2", "答", "3"]
     assert talk.history[0]["content"][0] == "1" and talk.history[-2]["content"][0] == "3"
+    assert "20 トークン" in talk.warning and "（手元では 252）" in talk.warning, "the server's prompt is another one"
+    server.answers = [completion("答", usage=(6, 1))]
+    talk.clear()
+    talk.say("同じ長さ")
+    assert talk.warning is None
     before, sent = list(talk.history), len(server.sent)
     with pytest.raises(failures.TooLong, match="300 トークン"):
         talk.say("長" * 299)
     assert talk.history == before and len(server.sent) == sent
 
 
-@given(st.lists(st.text(max_size=40), max_size=12), st.text(max_size=60), st.none() | st.text(min_size=1, max_size=30), st.integers(0, 300))
+@given(st.lists(st.integers(0, 40), max_size=12), st.integers(0, 60), st.none() | st.integers(1, 30), st.integers(0, 300))
 def test_what_is_kept_fits_and_is_as_much_as_fits(earlier, newest, system, budget):
-    contents = [*earlier[: len(earlier) // 2 * 2], newest]
+    contents = ["約 clause "[place % 9] * length for place, length in enumerate([*earlier[: len(earlier) // 2 * 2], newest])]
+    system = system and "法" * system
     turns = [{"role": ("user", "assistant")[place % 2], "content": content} for place, content in enumerate(contents)]
     messages, left_out = fit(system, turns, budget, estimate_tokens)
     opening = [{"role": "system", "content": system}] if system else []
@@ -515,6 +520,7 @@ three:
   shutdown_date: soon
   adapter_sha256: abc
   unsupported: [temprature]
+  chat_template_kwargs: 3
 four: vllm
 five:
   backend: vllm
@@ -522,8 +528,8 @@ five:
   model: m
   run: runs/houmu
   system: 別の指示
-  adapter_sha256: {"0" * 64}
-six: {{backend: vllm, base_url: 'http://127.0.0.1\\@example.com/v1', model: m, run: runs/none, chat_template_kwargs: 3}}
+  adapter_sha256: {"f" * 64}
+six: {{backend: vllm, base_url: 'http://127.0.0.1\\@example.com/v1', model: m, run: runs/none}}
 """,
     )
     with pytest.raises(InputError) as raised:
@@ -542,13 +548,13 @@ six: {{backend: vllm, base_url: 'http://127.0.0.1\\@example.com/v1', model: m, r
         f"{path}:15: three: shutdown_date: expected a day, YYYY-MM-DD, found 'soon'",
         f"{path}:16: three: adapter_sha256: expected 64 hexadecimal digits",
         f"{path}:17: three: unsupported: expected a list of temperature",
-        f"{path}:18: four: expected `key: value` lines",
-        f"{path}:21: five: base_url: expected http://HOST:PORT/v1 or https://HOST/v1, without what follows ? or #",
-        f"{path}:24: five: system: left out where there is a run",
-        f"{path}:25: five: adapter_sha256: not that of",
-        f"{path}:26: six: base_url: user, password or key never",
-        f"{path}:26: six: chat_template_kwargs: expected `name: value` lines",
-        f"{path}:26: six: run: ",
+        f"{path}:19: four: expected `key: value` lines",
+        f"{path}:22: five: base_url: expected http://HOST:PORT/v1 or https://HOST/v1, without what follows ? or #",
+        f"{path}:25: five: system: left out where there is a run",
+        f"{path}:26: five: adapter_sha256: not that of",
+        f"{path}:27: six: base_url: user, password or key never",
+        f"{path}:18: three: chat_template_kwargs: expected `name: value` lines",
+        f"{path}:27: six: run: ",
     ):
         assert says in text, says
     assert len(raised.value.problems) == 19 and KEY not in text

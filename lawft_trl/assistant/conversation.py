@@ -31,6 +31,7 @@ class Conversation:
         history: the turns in pairs, user and assistant, without the system message.
         left_out: how many turns the last prompt had to leave out; they are forgotten.
         estimated: whether tokens are estimated and not counted.
+        warning: that the server made another prompt of the last messages than the tokenizer here does, in Japanese.
     """
 
     def __init__(self, client: LegalClient, *, system: str | None = None, token_budget: int, count_tokens: CountTokens | None = None):
@@ -39,6 +40,7 @@ class Conversation:
         self.estimated = count_tokens is None
         self.history: list[Message] = []
         self.left_out = 0
+        self.warning: str | None = None
         self._count = count_tokens or estimate_tokens
 
     def say(self, text: str, **options: Any) -> Reply:
@@ -51,6 +53,7 @@ class Conversation:
         messages = self._prompt(text)
         reply = self.client.ask(messages, **options)
         self._keep(text, reply.text)
+        self._compare(messages, reply)
         return reply
 
     def stream(self, text: str, **options: Any) -> Iterator[str]:
@@ -65,10 +68,11 @@ class Conversation:
                 self._keep(text, "".join(pieces))
             raise
         self._keep(text, "".join(pieces))
+        self._compare(messages, self.client.last)
 
     def clear(self) -> None:
         """Forgets what was said."""
-        self.history, self.left_out = [], 0
+        self.history, self.left_out, self.warning = [], 0, None
 
     def _prompt(self, text: str) -> list[Message]:
         messages, self.left_out = fit(self.system, [*self.history, {"role": "user", "content": text}], self.token_budget, self._count)
@@ -81,6 +85,13 @@ class Conversation:
     def _keep(self, text: str, answer: str) -> None:
         kept = self.history[self.left_out :]
         self.history = [*kept, {"role": "user", "content": text}, {"role": "assistant", "content": answer}]
+
+    def _compare(self, messages: Sequence[Message], reply: Reply) -> None:
+        """A prompt of another length is another prompt: the model is not asked as it was trained."""
+        here = None if self.estimated else self._count(messages)
+        differs = here is not None and reply.prompt_tokens not in (None, here)
+        counts = f"サーバーは入力を {reply.prompt_tokens} トークンと数えました（手元では {here}）。"
+        self.warning = f"{counts}チャットテンプレートかトークナイザーが、学習したときのものと違うおそれがあります。" if differs else None
 
 
 def fit(system: str | None, turns: Sequence[Message], budget: int, count_tokens: CountTokens) -> tuple[list[Message] | None, int]:
@@ -105,14 +116,14 @@ def fit(system: str | None, turns: Sequence[Message], budget: int, count_tokens:
 
 
 def estimate_tokens(messages: Sequence[Mapping[str, str]]) -> int:
-    """About how many tokens a prompt has: one per Japanese character, one per three of ASCII, and some per message.
+    """About how many tokens a prompt has: one per three letters and blanks of ASCII, one per other character, and some per message.
 
     An estimate; vocabularies differ. docs/client.md says how it compares with counts.
     """
     total = 0
     for message in messages:
-        ascii_characters = sum(character.isascii() for character in message["content"])
-        total += _PER_MESSAGE + len(message["content"]) - ascii_characters + math.ceil(ascii_characters / 3)
+        latin = sum(character.isascii() and (character.isalpha() or character == " ") for character in message["content"])
+        total += _PER_MESSAGE + len(message["content"]) - latin + math.ceil(latin / 3)
     return total
 
 

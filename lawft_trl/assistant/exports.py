@@ -7,7 +7,7 @@ from typing import Any
 from lawft_trl.assistant import notices
 from lawft_trl.assistant.report import DOCUMENT, MODEL, RULE, Citation, Item, Report
 
-_SECTIONS = ((DOCUMENT, "文書について確認すべきこと"), (MODEL, "論点"), (RULE, f"確認すべき点〔{notices.RULE_BASED}〕"))
+_SECTIONS = ((DOCUMENT, "文書について確認すべきこと"), (MODEL, "論点・確認すべき点（モデルの回答）"), (RULE, f"確認すべき点〔{notices.RULE_BASED}〕"))
 
 
 def to_markdown(report: Report, *, leaves: bool = True) -> str:
@@ -36,7 +36,7 @@ def to_markdown(report: Report, *, leaves: bool = True) -> str:
 
 def _item_lines(item: Item) -> list[str]:
     priority = f"〔{notices.PRIORITY}：{item.priority}〕" if item.priority else ""
-    lines = [f"- **{_inline(item.clause or '全体')}** {priority}", f"  - {_inline(item.issue)}"]
+    lines = [f"- **{_inline(item.clause or '全体')}** {priority}".rstrip(), f"  - {_inline(item.issue)}"]
     if item.suggestion:
         lines.append(f"  - 案：{_inline(item.suggestion)}" if item.source == MODEL else f"  - {_inline(item.suggestion)}")
     if item.citations:

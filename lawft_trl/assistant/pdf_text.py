@@ -26,7 +26,7 @@ def read_pdf(content: bytes) -> RawText:
         DocumentProblem: when it is encrypted, damaged, too long, or has no text.
     """
     from pypdf import PdfReader
-    from pypdf.errors import FileNotDecryptedError
+    from pypdf.errors import DependencyError, FileNotDecryptedError
 
     logging.getLogger("pypdf").setLevel(logging.CRITICAL)  # its warnings quote the file
     try:
@@ -46,7 +46,7 @@ def read_pdf(content: bytes) -> RawText:
                 raise too_long(MAX_CHARACTERS)
     except DocumentProblem:
         raise
-    except FileNotDecryptedError:
+    except (FileNotDecryptedError, DependencyError):  # the latter for AES, where `cryptography` is not installed
         raise _encrypted() from None
     except Exception as error:  # a damaged PDF raises nearly anything in pypdf, KeyError and RecursionError among them
         raise DocumentProblem(f"PDFが壊れているか、PDFではありません（{type(error).__name__}）。作り直したものでお試しください。") from None
@@ -56,7 +56,7 @@ def read_pdf(content: bytes) -> RawText:
 
 
 def _encrypted() -> DocumentProblem:
-    return DocumentProblem("PDFにパスワードがかかっています。パスワードを外したPDFでお試しください。")
+    return DocumentProblem("PDFにパスワードか編集制限がかかっています。それを外したPDFでお試しください。")
 
 
 def _read_page(reader: "PdfReader", page: "PageObject", number: int) -> tuple[str, list[Unseen]]:

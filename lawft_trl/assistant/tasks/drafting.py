@@ -12,7 +12,7 @@ from lawft_trl.assistant.citations import Search
 from lawft_trl.assistant.clauses import Clause
 from lawft_trl.assistant.documents import Document, document_from_text
 from lawft_trl.assistant.privacy import guard
-from lawft_trl.assistant.report import Item, Report
+from lawft_trl.assistant.report import RULE, Item, Report
 from lawft_trl.assistant.tasks.asking import (
     Asked,
     Progress,
@@ -116,14 +116,14 @@ def _drafted(
             if len(written) >= _SHRUNK * len(before.strip()):
                 text = written + before[len(before.rstrip()) :]
             else:
-                items.append(Item(clause=clause.label, issue="モデルの案はひな形より大幅に短く、定めが落ちているおそれがあるため、ひな形の文言を残しました。"))
+                items.append(Item(clause=clause.label, issue="モデルの案はひな形より大幅に短く、定めが落ちているおそれがあるため、ひな形の文言を残しました。", source=RULE))
             items += [Item(clause=clause.label, issue=cleaned(note, warnings)) for note in each.answer.notes if note.strip()]
         invented = sorted(set(_numbers(text)) - set(_numbers(before)) - set(_numbers(told)))
         if invented:
-            items.append(Item(clause=clause.label, issue=f"ひな形にも事実にもない数字が案にあります：{'、'.join(invented)}。根拠を確認してください。", priority="高"))
+            items.append(Item(clause=clause.label, issue=f"ひな形にも事実にもない数字が案にあります：{'、'.join(invented)}。根拠を確認してください。", priority="高", source=RULE))
         blanks = list(dict.fromkeys(match[0] for match in _BLANK.finditer(text)))
         if blanks:
-            items.append(Item(clause=clause.label, issue=f"未記入の箇所があります：{'、'.join(blanks)}"))
+            items.append(Item(clause=clause.label, issue=f"未記入の箇所があります：{'、'.join(blanks)}", source=RULE))
         texts.append(text)
     return texts, items
 
