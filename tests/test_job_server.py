@@ -9,11 +9,12 @@ import sys
 import threading
 
 import httpx
+import psutil
 import pytest
-from conftest import ROOT, run_lawft
+from conftest import ROOT
 from job_server import KEY, MAX_UPLOAD, RECIPE, Server, example, examples, free_port, jsonl, wait
 
-from lawft_trl.errors import InputError
+from lawft_trl import cli
 
 HEADERS = {"Authorization": f"Bearer {KEY}"}
 JSON = {**HEADERS, "Content-Type": "application/json"}
@@ -275,14 +276,14 @@ NAMES = {"../../../../tmp/x.jsonl": "x.jsonl", "C:\\data\\契約.jsonl": "契約
 
 @pytest.mark.parametrize("name", NAMES)
 def test_file_names_are_shown_and_never_used(server, things, name):
-    before = {path for path in server.folder.parent.rglob("*")}
+    before = set(server.folder.parent.rglob("*"))
     answer = server.http.post(f"{server.url}/v1/files", headers=HEADERS, data={"purpose": "fine-tune"}, files={"file": (name, examples(1))})
     if NAMES[name] is None:  # a part without a file name is a field, not a file
         assert answer.status_code == 400
         return
     record = answer.json()
     assert record["filename"] == NAMES[name]
-    assert {path for path in server.folder.parent.rglob("*")} - before - set(server.folder.glob("jobs.sqlite3*")) == {server.folder / "files" / record["id"]}
+    assert set(server.folder.parent.rglob("*")) - before - set(server.folder.glob("jobs.sqlite3*")) == {server.folder / "files" / record["id"]}
     assert server.http.get(f"{server.url}/v1/files/{record['id']}/content", headers=HEADERS).content == examples(1)
     assert server.http.delete(f"{server.url}/v1/files/{record['id']}", headers=HEADERS).json() == {"id": record["id"], "object": "file", "deleted": True}
 
@@ -319,13 +320,15 @@ def test_raw_bytes_do_not_end_the_server(server):
     assert server.answers()
 
 
-def test_one_server_for_a_folder(server, tmp_path):
-    words = ["serve-jobs", "--folder", server.folder, "--base", f"tiny={RECIPE}", "--port", free_port()]
-    second = run_lawft(*words)
-    assert second.returncode == 2 and "another `lawft serve-jobs` is at work there" in second.stderr
+def test_one_server_for_a_folder(server, capsys, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    assert cli.main(["serve-jobs", "--folder", str(server.folder), "--base", f"tiny={RECIPE}", "--port", str(free_port())]) == 2
+    assert "another `lawft serve-jobs` is at work there" in capsys.readouterr().err
 
 
-def test_what_the_command_refuses(tmp_path):
+def test_what_the_command_refuses(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.delenv("LAWFT_JOBS_API_KEY", raising=False)
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "file").touch()
     base = ["--base", f"tiny={RECIPE}"]
@@ -338,10 +341,13 @@ def test_what_the_command_refuses(tmp_path):
         (["--folder", tmp_path / "new", *base, "--host", "0.0.0.0"], "LAWFT_JOBS_API_KEY"),
         (["--folder", tmp_path / "new", *base, "--max-upload", "much", "--port", "0", "--served", "0"], "3 option(s)"),
     ):
-        result = run_lawft("serve-jobs", *words)
-        assert result.returncode == 2 and expected in result.stderr, result.stderr
-    short = run_lawft("serve-jobs", "--folder", tmp_path / "new", *base, LAWFT_JOBS_API_KEY="short")
-    assert short.returncode == 2 and "16 to 512" in short.stderr and "short" not in short.stderr.replace("shorten", "")
+        assert cli.main(["serve-jobs", *map(str, words)]) == 2
+        assert expected in capsys.readouterr().err
+    assert not (tmp_path / "new").exists(), "nothing was begun"
+    monkeypatch.setenv("LAWFT_JOBS_API_KEY", "feeble")
+    assert cli.main(["serve-jobs", "--folder", str(tmp_path / "new"), *base]) == 2
+    printed = capsys.readouterr()
+    assert "16 to 512" in printed.err and "feeble" not in printed.err + printed.out
 
 
 def test_the_key_that_is_made_is_a_file_of_its_owner(tmp_path):
@@ -360,8 +366,37 @@ def test_the_key_that_is_made_is_a_file_of_its_owner(tmp_path):
     assert stat.S_IMODE((folder / "api_key").stat().st_mode) == 0o600 and stat.S_IMODE(folder.stat().st_mode) == 0o700
 
 
+def test_what_lawft_serve_refuses(tmp_path, capsys):
+    for words, expected in ((["--host", "0.0.0.0"], "no authentication"), (["--port", "99999"], "1 to 65535"), ([], "no finished run here"), (["--vllm", "--name", "x"], "--lora-modules")):
+        assert cli.main(["serve", str(tmp_path / "run"), *words]) == 2
+        assert expected in capsys.readouterr().err
+
+
 # The parts
 
+
+def test_a_child_ends_with_its_parent_however_that_ends(tmp_path):
+    child = f"import subprocess, time; from lawft_trl.export.bound_child import bound; print(subprocess.Popen(bound([{sys.executable!r}, '-c', 'import time; time.sleep(600)'], 9)).pid, flush=True); time.sleep(600)"
+    with subprocess.Popen([sys.executable, "-c", child], stdout=subprocess.PIPE, text=True, cwd=ROOT) as parent:
+        process = psutil.Process(int(parent.stdout.readline()))
+        wait(lambda: "sleep(600)" in process.cmdline()[-1], "the child to have become what it is for")
+        parent.kill()
+    assert not psutil.wait_procs([process], timeout=30)[1]
+
+
+def test_processes_are_found_and_ended_by_their_mark(tmp_path, monkeypatch):
+    """Also one in a session of its own that ignores SIGTERM, whose parent has gone."""
+    from lawft_trl.job_server.children import end_children, marked, start_child
+
+    monkeypatch.setenv("LAWFT_JOBS_API_KEY", KEY)
+    stubborn = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(600)"
+    code = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {stubborn!r}], start_new_session=True)"
+    with (tmp_path / "log").open("wb") as output:
+        start_child([sys.executable, "-c", code], folder=tmp_path, mark="job a", output=output, death=signal.SIGTERM).wait()
+    wait(lambda: b"deaf" in (tmp_path / "log").read_bytes(), "the grandchild")
+    assert marked(tmp_path, "job b") == [] == marked(tmp_path / "other") and len(marked(tmp_path, "job a")) == 1
+    assert KEY not in str(marked(tmp_path)[0].environ())
+    assert end_children(tmp_path, seconds=0.5) == 1 and marked(tmp_path) == []
 
 def test_turns_of_weight_0_are_context_and_no_rows(tmp_path):
     from lawft_trl.data.rows import read_rows

@@ -31,7 +31,7 @@ def add(verbs: Any) -> None:
 def _run(options: argparse.Namespace) -> None:
     bases, problems = _bases(options)
     size = options.max_upload.upper()
-    if not size[:-1].isdigit() and not size.isdigit() or not (size[-1:].isdigit() or size[-1:] in _SIZES):
+    if (not size[:-1].isdigit() and not size.isdigit()) or not (size[-1:].isdigit() or size[-1:] in _SIZES):
         problems.append(f"--max-upload {options.max_upload}: expected a number of bytes, or one with K, M or G behind it")
     if not 1 <= options.port <= 65535:
         problems.append(f"--port {options.port}: expected 1 to 65535")
@@ -60,8 +60,9 @@ def _bases(options: argparse.Namespace) -> tuple[dict[str, Path], list[str]]:
     """Name -> recipe, of the file and of the options, and what is wrong with them."""
     bases, problems = {}, []
     if options.models:
-        from lawft_trl.text_files import read_text
         from ruamel.yaml import YAML, YAMLError
+
+        from lawft_trl.text_files import read_text
 
         try:
             named = YAML(typ="safe").load(read_text(options.models))

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from lawft_trl.errors import InputError
 from lawft_trl.export.base_model import base_config, base_folder, stopping_config
+from lawft_trl.export.bound_child import bound
 from lawft_trl.export.serve_folder import base_files, export_serve_folder, place, serve_words
 from lawft_trl.folders import whole_folder, write_json
 from lawft_trl.recipe import Recipe
@@ -132,7 +133,8 @@ def serve_run(path: Path, *, port: int, name: str | None) -> int:
         tuned_folder(path, Path(temporary) / name)
         heard: list[int] = []
         before = {number: signal.signal(number, lambda *caught: heard.append(caught[0])) for number in (signal.SIGINT, signal.SIGTERM)}
-        child = subprocess.Popen(serving_command(run.recipe, name, port), cwd=temporary, env=serving_environment(), start_new_session=True)
+        command = bound(serving_command(run.recipe, name, port), signal.SIGKILL)
+        child = subprocess.Popen(command, cwd=temporary, env=serving_environment(), start_new_session=True)
         try:
             while not heard:
                 with contextlib.suppress(subprocess.TimeoutExpired):

@@ -13,6 +13,7 @@ from lawft_trl.job_server.api_errors import ApiError
 
 VARIABLE = "LAWFT_JOBS_API_KEY"
 _SHORTEST = 16
+_HEARD_OUT = 64 * 1024 * 1024  # bytes
 
 
 def api_key(folder: Path) -> tuple[str, str]:
@@ -22,21 +23,24 @@ def api_key(folder: Path) -> tuple[str, str]:
         folder: the server's; its file `api_key` is made at the first start without the variable.
 
     Raises:
-        InputError: when the variable's value is no usable key.
+        InputError: when what stands there is no usable key.
     """
-    given = os.environ.get(VARIABLE)
-    if given is not None:
-        if not re.fullmatch(rf"[!-~]{{{_SHORTEST},512}}", given):
-            raise InputError(f"{VARIABLE}: expected {_SHORTEST} to 512 printable ASCII characters without spaces", ["python -c 'import secrets; print(secrets.token_urlsafe(32))' makes one"])
-        return given, f"the environment variable {VARIABLE}"
     file = folder / "api_key"
+    if VARIABLE in os.environ:
+        return _usable(os.environ[VARIABLE], VARIABLE), f"the environment variable {VARIABLE}"
     if not file.exists():
         temporary = file.with_name(".api_key.unfinished")
         temporary.unlink(missing_ok=True)
         with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as stream:
             stream.write(f"lawft-{secrets.token_urlsafe(32)}\n")
         temporary.replace(file)
-    return file.read_text(encoding="ascii").strip(), f"the file {file}"
+    return _usable(file.read_text(encoding="utf-8").strip(), str(file)), f"the file {file}"
+
+
+def _usable(key: str, where: str) -> str:
+    if not re.fullmatch(rf"[!-~]{{{_SHORTEST},512}}", key):
+        raise InputError(f"{where}: expected {_SHORTEST} to 512 printable ASCII characters without spaces", ["python -c 'import secrets; print(secrets.token_urlsafe(32))' makes one"])
+    return key
 
 
 class RequireKey:
@@ -60,6 +64,16 @@ class RequireKey:
         if len(sent) == 1 and hmac.compare_digest(sent[0], self.expected):
             await self.app(scope, receive, send)
             return
+        await _hear_out(receive)
         message = "no API key was sent: Authorization: Bearer KEY" if not sent else "the API key is not this server's"
         refusal = ApiError(401, message, code="invalid_api_key", headers={"WWW-Authenticate": "Bearer", "Connection": "close"})
         await refusal.response()(scope, receive, send)
+
+
+async def _hear_out(receive: Receive) -> None:
+    """Reads what a refused client is still sending, up to a limit: it might not read the answer before."""
+    heard, more = 0, True
+    while more and heard < _HEARD_OUT:
+        message = await receive()
+        heard += len(message.get("body", b""))
+        more = message.get("more_body", False)

@@ -9,25 +9,24 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
 import psutil
 
+from lawft_trl.export.bound_child import bound
 from lawft_trl.job_server.api_key import VARIABLE
 
 _FOLDER, _WHAT = "LAWFT_JOBS_FOLDER", "LAWFT_JOBS_CHILD"
-_BOUND = Path(__file__).with_name("bound_child.py")
 _SECONDS_TO_END = 10  # after SIGKILL
 
 
-def start_child(
-    command: Sequence[str], *, folder: Path, mark: str, output: IO[bytes], death: signal.Signals, environment: Mapping[str, str] | None = None, cwd: Path | None = None
-) -> subprocess.Popen:
+def start_child(command: Sequence[str], *, folder: Path, mark: str, output: IO[bytes], death: signal.Signals) -> subprocess.Popen:
     """Starts a command in a session of its own.
 
-    To be called by a thread that lives as long as the server: the child hears `death` when the thread ends.
+    To be called by a thread that lives as long as the server: the child hears `death` when the thread ends. It inherits the
+    server's environment but for the API key.
 
     Args:
         command: what to run.
@@ -35,13 +34,10 @@ def start_child(
         mark: what it is, `"job ftjob-…"`.
         output: where stdout and stderr go.
         death: what it is sent when the server dies.
-        environment: variables it has beside the server's own, from which the API key is taken.
-        cwd: where it runs; the server's folder of work by default.
     """
-    variables = {**os.environ, **(environment or {}), _FOLDER: str(folder.resolve()), _WHAT: mark}
+    variables = {**os.environ, _FOLDER: str(folder.resolve()), _WHAT: mark}
     variables.pop(VARIABLE, None)
-    bound = [sys.executable, str(_BOUND), str(os.getpid()), str(int(death)), *command]
-    return subprocess.Popen(bound, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=variables, start_new_session=True, cwd=cwd)
+    return subprocess.Popen(bound(command, death), stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=variables, start_new_session=True)
 
 
 def marked(folder: Path, mark: str | None = None) -> list[psutil.Process]:

@@ -12,7 +12,6 @@ from lawft_trl.export.serving import serving_command, serving_environment, tuned
 from lawft_trl.quiet import quiet_libraries
 from lawft_trl.recipe import load_recipe
 from lawft_trl.run_dir import read_run
-from lawft_trl.training.preflight import base_tokenizer
 
 
 def main() -> int:
@@ -27,6 +26,8 @@ def main() -> int:
             if kind == "tuned":
                 tuned_folder(Path(source), folder, None if checkpoint == "-" else Path(checkpoint))
             else:
+                from lawft_trl.training.preflight import base_tokenizer
+
                 untuned_folder(recipe, base_tokenizer(recipe), folder)
     except InputError as error:
         sys.stderr.write(f"{error}\n")

@@ -14,14 +14,14 @@ from typing import IO
 import uvicorn
 
 from lawft_trl.errors import InputError
-from lawft_trl.export.serving import require_serving
 from lawft_trl.folders import write_text
 from lawft_trl.job_server.api_errors import without_tracebacks
 from lawft_trl.job_server.api_key import VARIABLE, api_key
 from lawft_trl.job_server.app import build_app
 from lawft_trl.job_server.job_recipes import read_bases
+from lawft_trl.job_server.places import Places
 from lawft_trl.job_server.store import Store
-from lawft_trl.job_server.worker import Places, Worker
+from lawft_trl.job_server.worker import Worker
 
 _LOCK = ".lawft-jobs"  # also the mark by which such a folder is known
 _SECONDS_TO_ANSWER = 5  # for requests that are being answered when the server is told to end
@@ -55,7 +55,6 @@ def serve_jobs(
     Raises:
         InputError: for settings that cannot be used, or when another server has the folder.
     """
-    require_serving()
     read = read_bases(bases)
     _require_address(host, port)
     with _alone(folder):

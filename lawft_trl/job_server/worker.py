@@ -11,7 +11,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from lawft_trl.folders import write_text
 from lawft_trl.job_server.children import end_children, end_leftovers, start_child
 from lawft_trl.job_server.job_recipes import Base, count_processes, job_recipe, resolved
 from lawft_trl.job_server.job_results import results_csv, tuned_name
+from lawft_trl.job_server.places import Places
 from lawft_trl.job_server.store import Store, new_id
 from lawft_trl.job_server.training_log import LogReader, failure
 from lawft_trl.job_server.uploads import write_rows
@@ -33,28 +33,9 @@ _INTERRUPTIONS = 3  # of a running job, by a server that died; then it is the jo
 _SECONDS_TO_SAVE = 270  # for a training that was told to end: it finishes its step, or its evaluation, and saves a checkpoint
 _SECONDS_TO_CANCEL = 10
 _TICK = 0.3  # seconds between two looks
-_MISSING = re.compile(r"data\.dev|dev rows")
+_BLAMED = {"validation_file": re.compile(r"dev\.jsonl|dev rows|^validation_file"), "training_file": re.compile(r"train\.jsonl|train rows|^training_file|^line ")}
 
 _log = logging.getLogger("lawft.jobs")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Places:
-    """Where a server keeps what is not in its store."""
-
-    folder: Path
-
-    def upload(self, identifier: str) -> Path:
-        """An upload's, or a result's, content."""
-        return self.folder / "files" / identifier
-
-    def job(self, identifier: str) -> Path:
-        """A job's rows, recipe and log."""
-        return self.folder / "jobs" / identifier
-
-    def run(self, identifier: str) -> Path:
-        """A job's finished run, as any other."""
-        return self.folder / "runs" / identifier
 
 
 class Worker:
@@ -115,6 +96,11 @@ class Worker:
         if self.store.change(job, changes):
             self.store.add_event(job, f"The job failed: {message}", level="error")
 
+    def _refuse(self, job: str, message: str) -> None:
+        """Fails a job that was not queued, and names the file that is to blame, if it is one."""
+        param = next((name for name, words in _BLAMED.items() if words.search(message)), None)
+        self._fail(job, message, code="invalid_file" if param else "cannot_be_trained", param=param)
+
     # Validation
 
     def _validate(self, job: str) -> None:
@@ -126,8 +112,7 @@ class Worker:
         try:
             recipe, rows = self._prepare(job, record, folder)
         except InputError as error:
-            param = "validation_file" if "validation_file" in error.heading else "training_file"
-            self._fail(job, str(error), code="invalid_file", param=param)
+            self._refuse(job, str(error))
             return
         with (folder / "validation.log").open("w+b") as log:
             command = [sys.executable, "-m", "lawft_trl.job_server.validate_rows", str(folder / "recipe.yaml"), str(self.processes)]
@@ -138,7 +123,7 @@ class Worker:
         if self.stopping.is_set() or self.store.job(job)["status"] != "validating_files":
             return
         if child.returncode:
-            self._fail(job, failure(said), code="invalid_file", param="validation_file" if _MISSING.search(said.partition("\n")[0]) else "training_file")
+            self._refuse(job, failure(said).replace(f"{folder}/", ""))
             return
         proven = json.loads(said.strip().splitlines()[-1])
         self.store.remember(job, {**self.store.asked(job), **rows, "proven": proven})
@@ -154,7 +139,7 @@ class Worker:
         """Writes rows and recipe of a job; returns the recipe, and what the rows are."""
         base = self.bases.get(record["model"])
         if base is None:
-            raise InputError(f"the base model {record['model']} is no longer among those this server was started with")
+            raise InputError(f"model {record['model']} is no longer among those this server was started with")
         examples, _, unweighted = write_rows(self.places.upload(record["training_file"]), folder / "train.jsonl", dataset=record["training_file"])
         if examples < FEWEST:
             raise InputError(f"training_file has {examples} example(s), but must have at least {FEWEST}")
@@ -203,7 +188,8 @@ class Worker:
         elif self.store.job(job)["status"] == "cancelled":
             self.store.add_event(job, "The training's processes have ended")
         else:
-            self._fail(job, f"{failure(reader.text())} (exit code {child.returncode})", code="training_failed")
+            said = failure(reader.text()).replace(f"{self.places.folder}/", "")
+            self._fail(job, f"{said} (exit code {child.returncode})", code="training_failed")
 
     def _wait(self, job: str, ended: Callable[[], int | None], *, mark: str, tick: Callable[[], None] = lambda: None) -> None:
         """Until a child has ended; ends it when its job is cancelled or the server stops."""
