@@ -166,4 +166,4 @@ def test_a_run_is_served_for_as_long_as_it_is_asked(trained, folder, tmp_path):
     result = subprocess.run(list(map(str, command)), input=f"/モデル 両方\n{QUESTION}\n", capture_output=True, text=True, timeout=300, cwd=ROOT, env=os.environ | environment)
     assert result.returncode == 0, result.stderr
     assert f"モデル：{trained.name}" in result.stdout and f"モデル：{trained.name}-base" in result.stdout
-    assert list((tmp_path / "tmp").iterdir()) == []
+    assert list((tmp_path / "tmp").glob("lawft-*")) == []

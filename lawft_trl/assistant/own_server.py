@@ -17,6 +17,7 @@ from urllib.error import URLError
 from lawft_trl.assistant.models import ModelEntry, entry_from_url
 from lawft_trl.errors import InputError
 from lawft_trl.evaluation.held_out import run_tokenizer
+from lawft_trl.export.bound_child import bound
 from lawft_trl.export.serving import (
     end_server,
     require_serving,
@@ -34,7 +35,7 @@ _LAST_LINES = 8  # of a server that did not start
 def served_run(path: Path, *, with_base: bool) -> Iterator[tuple[ModelEntry, ModelEntry | None]]:
     """Serves a finished run by `transformers serve` on loopback addresses; the servers have ended when the block has.
 
-    SIGTERM and SIGHUP, which would end this process alone, end the block instead.
+    SIGTERM and SIGHUP, which would end this process alone, end the block instead; after SIGKILL the kernel ends the servers (Linux).
 
     Args:
         path: the run.
@@ -75,8 +76,9 @@ def _start(run: FinishedRun, folder: Path, name: str, servers: contextlib.ExitSt
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     log = folder / f"{name}.log"  # goes with the folder
+    command = bound(serving_command(run.recipe, name, port), signal.SIGKILL)
     with log.open("wb") as output:
-        child = subprocess.Popen(serving_command(run.recipe, name, port), cwd=folder, env=serving_environment(), start_new_session=True, stdout=output, stderr=output)
+        child = subprocess.Popen(command, cwd=folder, env=serving_environment(), start_new_session=True, stdout=output, stderr=output)
     servers.callback(end_server, child)
     return child, f"http://127.0.0.1:{port}", log
 
