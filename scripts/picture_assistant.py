@@ -8,6 +8,7 @@ pictures are the same each time; they show the page, not what a model can do. Th
 
 import argparse
 import base64
+import contextlib
 import io
 import os
 import shutil
@@ -128,12 +129,15 @@ class Recorder:
 
     def _keep(self, frame: dict[str, Any]) -> None:
         self.frames.append((time.monotonic(), base64.b64decode(frame["data"])))
-        self.session.send("Page.screencastFrameAck", {"sessionId": frame["sessionId"]})
+        with contextlib.suppress(Exception):  # the last frames come when nobody listens any more
+            self.session.send("Page.screencastFrameAck", {"sessionId": frame["sessionId"]})
 
     def write(self, file: Path) -> None:
         """Writes the frames with their times."""
         from PIL import Image
 
+        self.session.send("Page.stopScreencast")
+        self.session.detach()
         images = [Image.open(io.BytesIO(content)) for _, content in self.frames]
         times = [moment for moment, _ in self.frames]
         durations = [max(20, int((later - moment) * 1000)) for moment, later in zip(times, [*times[1:], times[-1] + 2], strict=True)]
