@@ -48,7 +48,7 @@ def main() -> None:
             page = browser.new_page(locale="ja-JP", viewport=SIZE)
             page.set_default_timeout(120_000)
             recorder = Recorder(page) if options.recording else None
-            visit(page, url, folder, options.out)
+            visit(page, url, folder, options.out, pause=5.0 if recorder else 1.5)
             if recorder:
                 recorder.write(options.recording)
         finally:
@@ -68,13 +68,13 @@ def start_page(model: ScriptedModel, corpus: Path) -> tuple[subprocess.Popen, st
     return server, f"http://127.0.0.1:{port}"
 
 
-def visit(page: Any, url: str, folder: Path, out: Path) -> None:
-    """All four modes, one after the other, with a picture of each."""
+def visit(page: Any, url: str, folder: Path, out: Path, *, pause: float) -> None:
+    """All four modes, one after the other, with a picture of each after `pause` seconds."""
     from PIL import Image
 
     def picture(name: str) -> None:
         page.mouse.move(0, 0)
-        page.wait_for_timeout(1500)
+        page.wait_for_timeout(pause * 1000)
         file = out / f"assistant_{name}.png"
         Image.open(io.BytesIO(page.screenshot())).convert("RGB").quantize(128).save(file, optimize=True)
         print(f"{file}: {file.stat().st_size / 1000:.0f} kB", flush=True)
