@@ -11,6 +11,7 @@ from lawft_trl.job_server.api_errors import ApiError
 
 JOB_BODY = 64 * 1024  # bytes of a request
 CHAT_BODY = 8 * 1024 * 1024
+HEARD_OUT = 64 * 1024 * 1024  # of one that is too large, so that a client that is still sending comes to read the answer
 
 _Auto = Literal["auto"]
 _Text = Annotated[str, Field(max_length=512)]
@@ -162,11 +163,15 @@ async def read_body(request: Request, form: type[_Form], most: int) -> _Form:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
         raise ApiError(415, f"expected Content-Type: application/json, found {kind[:80] or 'none'}", code="unsupported_content_type")
-    body = bytearray()
+    body, size = bytearray(), 0
     async for chunk in request.stream():
-        body += chunk
-        if len(body) > most:
-            raise ApiError(413, f"the body is larger than {most} bytes", code="request_too_large")
+        size += len(chunk)
+        if size <= most:
+            body += chunk
+        elif size > HEARD_OUT:
+            break
+    if size > most:
+        raise ApiError(413, f"the body is larger than {most} bytes", code="request_too_large")
     try:
         return form.model_validate_json(bytes(body))
     except ValidationError as error:

@@ -7,6 +7,7 @@ import json
 import logging
 import re
 import signal
+import sqlite3
 import sys
 import threading
 import time
@@ -32,6 +33,7 @@ FEWEST = 10  # examples of a training file
 _INTERRUPTIONS = 3  # of a running job, by a server that died; then it is the job that kills it
 _SECONDS_TO_SAVE = 270  # for a training that was told to end: it finishes its step, or its evaluation, and saves a checkpoint
 _SECONDS_TO_CANCEL = 10
+_SECONDS_TO_RECOVER = 10
 _TICK = 0.3  # seconds between two looks
 _BLAMED = {"validation_file": re.compile(r"dev\.jsonl|dev rows|^validation_file"), "training_file": re.compile(r"train\.jsonl|train rows|^training_file|^line ")}
 
@@ -81,15 +83,22 @@ class Worker:
 
     def _work(self, status: str, step: Callable[[str], None]) -> None:
         while not self.stopping.is_set():
-            job = self.store.oldest(status)
-            if job is None:
-                self.stopping.wait(_TICK)
-                continue
             try:
-                step(job["id"])
-            except Exception as error:  # the next job is not to suffer from it
-                _log.error("%s: %s", job["id"], type(error).__name__)
-                self._fail(job["id"], f"the server met an error of its own: {type(error).__name__}: {error}", code="internal_error")
+                job = self.store.oldest(status)
+                if job is None:
+                    self.stopping.wait(_TICK)
+                    continue
+                self._attempt(job["id"], step)
+            except (sqlite3.Error, OSError) as error:  # a full disk: what stands in the store is gone on from
+                _log.error("%s: %s", status, type(error).__name__)
+                self.stopping.wait(_SECONDS_TO_RECOVER)
+
+    def _attempt(self, job: str, step: Callable[[str], None]) -> None:
+        try:
+            step(job)
+        except Exception as error:  # the next job is not to suffer from it
+            _log.error("%s: %s", job, type(error).__name__)
+            self._fail(job, f"the server met an error of its own: {type(error).__name__}: {error}", code="internal_error")
 
     def _fail(self, job: str, message: str, *, code: str, param: str | None = None) -> None:
         changes = {"status": "failed", "finished_at": int(time.time()), "error": {"code": code, "message": message, "param": param}}
