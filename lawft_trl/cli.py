@@ -7,6 +7,7 @@ import sys
 from lawft_trl import __version__
 from lawft_trl.commands import (
     assess,
+    assistant,
     chat,
     check,
     compare,
@@ -60,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"lawft-trl {__version__}")
     verbs = parser.add_subparsers(required=True, metavar="VERB")
-    for verb in (data, statutes, recipe, check, plan, eval, chat, cv, sweep, ladder, compare, rescore, log, export, harness, style, openai_verbs, serve, serve_jobs, assess, improve):
+    for verb in (data, statutes, recipe, check, plan, eval, chat, cv, sweep, ladder, compare, rescore, log, export, harness, style, openai_verbs, serve, serve_jobs, assess, improve, assistant):
         verb.add(verbs)
     return parser
 
