@@ -6,6 +6,7 @@ import sys
 
 from lawft_trl import __version__
 from lawft_trl.commands import (
+    assistant,
     chat,
     check,
     compare,
@@ -58,7 +59,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"lawft-trl {__version__}")
     verbs = parser.add_subparsers(required=True, metavar="VERB")
-    for verb in (data, statutes, recipe, check, plan, eval, chat, cv, sweep, ladder, compare, rescore, log, export, harness, style, openai_verbs, serve, serve_jobs):
+    training = (data, statutes, recipe, check, plan, eval, chat, cv, sweep, ladder, compare, rescore, log, export, harness, style)
+    at_work = (serve, serve_jobs, openai_verbs, assistant)
+    for verb in (*training, *at_work):
         verb.add(verbs)
     return parser
 

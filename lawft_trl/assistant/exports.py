@@ -10,9 +10,15 @@ from lawft_trl.assistant.report import DOCUMENT, MODEL, RULE, Citation, Item, Re
 _SECTIONS = ((DOCUMENT, "文書について確認すべきこと"), (MODEL, "論点・確認すべき点（モデルの回答）"), (RULE, f"確認すべき点〔{notices.RULE_BASED}〕"))
 
 
-def to_markdown(report: Report) -> str:
-    """A report as Markdown with its notices, warnings, model and time."""
-    lines = [f"# {_inline(report.title)}", "", f"> {notices.EXPORT}", *(f">\n> {notice}" for notice in report.notices), ""]
+def to_markdown(report: Report, *, leaves: bool = True) -> str:
+    """A report as Markdown with its notices, warnings, model and time.
+
+    Args:
+        report: the report.
+        leaves: it is written to a file, which others may read, and not only shown to the user.
+    """
+    told = [notices.EXPORT, *report.notices] if leaves else report.notices
+    lines = [f"# {_inline(report.title)}", "", "\n>\n".join(f"> {notice}" for notice in told), ""]
     lines += [f"- モデル：{_inline(report.model)}", f"- 作成：{report.made_at}（{report.seconds:.1f}秒）", *(f"- 注意：{_inline(each)}" for each in report.warnings), ""]
     body_first = report.task in ("question_answer", "drafting")
     if report.body and body_first:

@@ -141,12 +141,12 @@ def serve_run(path: Path, *, port: int, name: str | None) -> int:
                     return child.wait(timeout=0.5)
             return 0
         finally:
-            _end(child)
+            end_server(child)
             for number, handler in before.items():
                 signal.signal(number, handler)
 
 
-def _end(child: subprocess.Popen) -> None:
+def end_server(child: subprocess.Popen) -> None:
     """Ends the server with all it started."""
     for number, seconds in ((signal.SIGTERM, _SECONDS_TO_END), (signal.SIGKILL, _SECONDS_TO_END)):
         with contextlib.suppress(ProcessLookupError, PermissionError):
