@@ -82,6 +82,8 @@ def test_weaknesses_become_a_work_list_and_rows(legal, assessed, tmp_path, capsy
         assert text in (corpus / "passages.jsonl").read_text(encoding="utf-8"), "the corpus' own words"
         assert score_answer(pair, row.output, cut=False, known={})["scores"]["expertise"] == 1
         assert row.meta["derived_from"] != "民法/main/415", "too long to be quoted whole"
+    wanted = {(each.law, each.article) for pair in read_assessed(legal[0])[1] if pair.kind == WEAK for each in pair.citations}
+    assert {(each.law, each.article) for _, pair in derived for each in pair.citations} <= wanted, "only what training rows of the weak kind cite"
     worklist = (out / "worklist.md").read_text(encoding="utf-8")
     assert "民法第8888条" in worklist
     assert f"--against {assessed}" in worklist
@@ -89,6 +91,13 @@ def test_weaknesses_become_a_work_list_and_rows(legal, assessed, tmp_path, capsy
     again = improve(assessed, out / found["file"], tmp_path / "again", corpus=corpus, derive=100, factor=1.5)
     assert (again["train"]["rows"], again["copies"]) == (len(train) + 5, found["copies"]), "copies are not copied again"
     read_assessed(tmp_path / "again" / again["file"])
+    question, held = derived[0][1].question, (assessed / "pairs.jsonl").read_text(encoding="utf-8").splitlines()
+    asked = json.loads(held[0])
+    asked["messages"][1]["content"] = question
+    (assessed / "pairs.jsonl").write_text("\n".join([json.dumps(asked, ensure_ascii=False), *held[1:]]), encoding="utf-8")
+    third = improve(assessed, legal[0], tmp_path / "third", corpus=corpus, derive=5)
+    assert (third["derived"], third["derived_dropped"]) == (4, 1)
+    assert question not in {pair.question for pair in read_assessed(tmp_path / "third" / third["file"])[1]}
 
 
 def test_no_kind_is_weak_where_all_are_alike(legal, httpserver, tmp_path):
