@@ -6,6 +6,7 @@ import sys
 
 from lawft_trl import __version__
 from lawft_trl.commands import (
+    assess,
     assistant,
     chat,
     check,
@@ -15,6 +16,7 @@ from lawft_trl.commands import (
     eval,
     export,
     harness,
+    improve,
     ladder,
     log,
     openai_verbs,
@@ -60,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"lawft-trl {__version__}")
     verbs = parser.add_subparsers(required=True, metavar="VERB")
     training = (data, statutes, recipe, check, plan, eval, chat, cv, sweep, ladder, compare, rescore, log, export, harness, style)
-    at_work = (serve, serve_jobs, openai_verbs, assistant)
+    at_work = (serve, serve_jobs, openai_verbs, assistant, assess, improve)
     for verb in (*training, *at_work):
         verb.add(verbs)
     return parser
