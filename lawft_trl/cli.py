@@ -61,7 +61,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"lawft-trl {__version__}")
     verbs = parser.add_subparsers(required=True, metavar="VERB")
-    for verb in (data, statutes, recipe, check, plan, eval, chat, cv, sweep, ladder, compare, rescore, log, export, harness, style, openai_verbs, serve, serve_jobs, assess, improve, assistant):
+    training = (data, statutes, recipe, check, plan, eval, chat, cv, sweep, ladder, compare, rescore, log, export, harness, style)
+    at_work = (serve, serve_jobs, openai_verbs, assistant, assess, improve)
+    for verb in (*training, *at_work):
         verb.add(verbs)
     return parser
 

@@ -16,7 +16,7 @@ from lawft_trl.assistant.answer_scores import INVENTED, METRICS, UNVERIFIED, VER
 from lawft_trl.assistant.answer_text import clean_answer
 from lawft_trl.assistant.assessed_pairs import read_assessed
 from lawft_trl.assistant.assessment import assess, read_assessment
-from lawft_trl.assistant.assessment_figures import what_it_can_show
+from lawft_trl.assistant.assessment_figures import add_verdicts, what_it_can_show
 from lawft_trl.assistant.assessment_plan import Plan
 from lawft_trl.assistant.documents import document_from_text
 from lawft_trl.assistant.injection_pairs import WEAK_CLAUSE, choose_pairs, injected
@@ -321,6 +321,12 @@ def test_prompts_end_with_the_question_and_never_hold_its_answer(pair, strategy)
     assert pair.group not in {example.group for example in examples}
     if strategy == "plain":
         assert [message["content"] for message in messages] == [pair.system, pair.question]
+
+
+def test_the_more_is_compared_the_more_each_has_to_show():
+    rose = {"interval": [0.1, 0.3], "p_value": 0.02}
+    assert add_verdicts([rose])[0]["verdict"] == "better"
+    assert {each["verdict"] for each in add_verdicts([rose] * 3)} == {"no evidence"}
 
 
 def test_what_few_pairs_can_show():

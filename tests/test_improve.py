@@ -88,7 +88,17 @@ def test_weaknesses_become_a_work_list_and_rows(legal, assessed, tmp_path, capsy
     assert main(words) == 2, "nothing is overwritten"
     again = improve(assessed, out / found["file"], tmp_path / "again", corpus=corpus, derive=100, factor=1.5)
     assert (again["train"]["rows"], again["copies"]) == (len(train) + 5, found["copies"]), "copies are not copied again"
-    read_assessed(tmp_path / "again" / again["file"])
+    wanted = {(each.law, each.article) for pair in read_assessed(legal[0])[1] if pair.kind == WEAK for each in pair.citations}
+    quoted = {(each.law, each.article) for pair in read_assessed(tmp_path / "again" / again["file"])[1] if pair.id.startswith("article-") for each in pair.citations}
+    assert len(quoted) > 5
+    assert quoted <= wanted, "only what training rows of the weak kind cite"
+    question, held = derived[0][1].question, (assessed / "pairs.jsonl").read_text(encoding="utf-8").splitlines()
+    asked = json.loads(held[0])
+    asked["messages"][1]["content"] = question
+    (assessed / "pairs.jsonl").write_text("\n".join([json.dumps(asked, ensure_ascii=False), *held[1:]]), encoding="utf-8")
+    third = improve(assessed, legal[0], tmp_path / "third", corpus=corpus, derive=5)
+    assert (third["derived"], third["derived_dropped"]) == (4, 1)
+    assert question not in {pair.question for pair in read_assessed(tmp_path / "third" / third["file"])[1]}
 
 
 def test_no_kind_is_weak_where_all_are_alike(legal, httpserver, tmp_path):

@@ -180,7 +180,8 @@ def test_password_and_notice_come_first(server, browser):
     page.locator("input").first.fill(USER)
     page.fill("input[type=password]", PASSWORD)
     page.locator("button").first.click()
-    page.wait_for_selector("#start")
+    page.get_by_text("弁護士法第72条は").wait_for()
+    page.get_by_label("学習・研究").wait_for()
     shown = page.inner_text("body")
     assert "弁護士法第72条" in shown and "学習・研究" in shown and "弁護士の監督の下にある企業法務" in shown
     assert not page.is_visible("#run-question_answer")

@@ -1,25 +1,14 @@
 """The models of an assessment: from a models file, at an address, or a run and its base served on this machine for as long as it takes."""
 
 import contextlib
-import os
-import signal
-import socket
-import subprocess
-import tempfile
-import time
-import urllib.request
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lawft_trl.assistant.client import LegalClient
 from lawft_trl.assistant.models import ModelEntry, entry_from_url, read_models
+from lawft_trl.assistant.own_server import served_run
 from lawft_trl.errors import InputError
-from lawft_trl.recipe import Recipe
-from lawft_trl.run_dir import read_run
-
-_SECONDS_TO_START = 1800  # a large model is read from disk
-_SECONDS_TO_END = 15
 
 
 @dataclass(frozen=True)
@@ -55,7 +44,8 @@ def assessed_models(
         elif base_url:
             entries = _from_url(base_url, model, base, judge, api_key_env, run)
         else:
-            entries = _from_run(run, stack)
+            tuned, untuned = stack.enter_context(served_run(run, with_base=True))
+            entries = {"tuned": tuned, "base": replace(untuned, run=None)}
         made = {name: stack.enter_context(contextlib.closing(LegalClient(entry, timeout=timeout))) for name, entry in entries.items()}
         clients = {side: (made[side], entries[side].model) for side in ("base", "tuned")}
         known = entries["tuned"].run
@@ -102,50 +92,3 @@ def _from_url(base_url: str, model: str, base: str, judge: str | None, api_key_e
 def _untuned(tuned: ModelEntry, base: str) -> ModelEntry:
     """The base at the tuned model's address, asked as that one is: the same chat template arguments, the same system message."""
     return replace(tuned, alias=base, model=base, base_model=None, adapter_sha256=None, run=None)
-
-
-def _from_run(path: Path, stack: contextlib.ExitStack) -> dict[str, ModelEntry]:
-    """Serves a run and its base, each by its own `transformers serve`; there must be memory for both."""
-    from lawft_trl.evaluation.held_out import run_tokenizer
-    from lawft_trl.export.serving import require_serving, tuned_folder, untuned_folder
-
-    require_serving()
-    run = read_run(path)
-    temporary = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="lawft-assess-")))
-    tuned_folder(path, temporary / "tuned")
-    untuned_folder(run.recipe, run_tokenizer(run), temporary / "base")
-    urls = {name: stack.enter_context(_served(run.recipe, temporary, name)) for name in ("tuned", "base")}
-    tuned = entry_from_url(urls["tuned"], "tuned", backend="transformers", run=path)
-    return {"tuned": tuned, "base": replace(_untuned(tuned, "base"), base_url=urls["base"])}
-
-
-@contextlib.contextmanager
-def _served(recipe: Recipe, temporary: Path, name: str) -> Iterator[str]:
-    """One `transformers serve` on a free port; yields its base URL once it answers."""
-    from lawft_trl.export.serving import serving_command, serving_environment
-
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    log = temporary / f"{name}.log"
-    with log.open("wb") as output:
-        child = subprocess.Popen(serving_command(recipe, name, port), cwd=temporary, env=serving_environment(), start_new_session=True, stdout=output, stderr=subprocess.STDOUT)
-        try:
-            _until_ready(child, port, name, log)
-            yield f"http://127.0.0.1:{port}/v1"
-        finally:
-            for number in (signal.SIGTERM, signal.SIGKILL):
-                with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.killpg(child.pid, number)
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    child.wait(timeout=_SECONDS_TO_END)
-
-
-def _until_ready(child: subprocess.Popen, port: int, name: str, log: Path) -> None:
-    direct, deadline = urllib.request.build_opener(urllib.request.ProxyHandler({})), time.monotonic() + _SECONDS_TO_START
-    while child.poll() is None and time.monotonic() < deadline:
-        with contextlib.suppress(OSError), direct.open(f"http://127.0.0.1:{port}/health", timeout=5):
-            return
-        time.sleep(0.3)
-    tail = log.read_text(encoding="utf-8", errors="replace").splitlines()[-5:]
-    raise InputError(f"the {name} model could not be served", [*tail, "serve it yourself (docs/serving.md) and give --base-url"])
