@@ -101,6 +101,26 @@ def test_weaknesses_become_a_work_list_and_rows(legal, assessed, tmp_path, capsy
     assert question not in {pair.question for pair in read_assessed(tmp_path / "third" / third["file"])[1]}
 
 
+def test_written_pairs_are_added_unless_they_are_held_out(legal, assessed, tmp_path):
+    train, test = (path.read_text(encoding="utf-8").splitlines() for path in legal)
+    written = json.loads(train[0])
+    written["messages"][1]["content"] = "倉庫に預けた在庫が水に濡れて売れなくなりました。保管料の請求書が届いていますが、どう考えますか。"
+    written["meta"] |= {"id": "written-01", "group": "倉庫の在庫"}
+    file = tmp_path / "written.jsonl"
+    file.write_text(json.dumps(written, ensure_ascii=False), encoding="utf-8")
+    found = improve(assessed, legal[0], tmp_path / "out", factor=1, add=file)
+    assert found["added"] == 1
+    rows, _ = read_assessed(tmp_path / "out" / found["file"])
+    assert [row.id for row in rows][-1] == "written-01" and len(rows) == len(train) + 1
+    uploaded = [json.loads(line) for line in (tmp_path / "out" / "openai_train.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert uploaded == [{"messages": [*row.prompt, {"role": "assistant", "content": row.output}]} for row in rows]
+    for line, told in ((test[0], "held-out"), (train[0], "already")):
+        file.write_text(line, encoding="utf-8")
+        with pytest.raises(InputError, match=told):
+            improve(assessed, legal[0], tmp_path / "other", add=file)
+    assert not (tmp_path / "other").exists()
+
+
 def test_no_kind_is_weak_where_all_are_alike(legal, httpserver, tmp_path):
     assess(Plan(pairs=legal[1]), Endpoint(httpserver, lambda *_: BAD).clients(), tmp_path / "assessment")
     found = improve(tmp_path / "assessment", legal[0], tmp_path / "out")

@@ -37,9 +37,11 @@ def improve(
     corpus: Path | None = None,
     derive: int = 20,
     seed: int = 0,
+    add: Path | None = None,
     force: bool = False,
 ) -> dict[str, Any]:
-    """Writes `OUT/worklist.md`, `improve.json` and `train_N.jsonl`, the training rows with more of what is weak.
+    """Writes `OUT/worklist.md`, `improve.json` and `train_N.jsonl`, the training rows with more of what is weak, and `openai_train.jsonl`,
+    the same in OpenAI's chat format.
 
     Args:
         path: an assessment.
@@ -50,6 +52,7 @@ def improve(
         corpus: statutes corpus that rows are derived from, and that the rows' citations are looked up in.
         derive: at most so many rows are derived from it.
         seed: of the rows that a broken factor repeats.
+        add: pairs that were written since; they are in the new file, checked against the held-out ones as all rows are.
         force: replace an existing folder.
 
     Returns:
@@ -71,12 +74,13 @@ def improve(
     kept = [(row, pair) for row, pair in given if not row.meta.get("copy_of")]  # an earlier improvement's copies would be copied again
     rows, pairs = [row for row, _ in kept], [pair for _, pair in kept]
     _refuse_leaks(rows, held_out, train)
+    added = _added(add, rows, held_out) if add else []
     kinds = weak_kinds(assessment, strategy, pairs)
     weak = [kind["kind"] for kind in kinds if kind["weak"]]
     missed = _missed(assessment, strategy)
     copies = oversample(rows, weak, factor, seed)
     derived, dropped = _without_leaks(derive_rows(corpus, rows, pairs, weak, [each["law"] for each in missed], derive) if corpus else [], held_out)
-    new = [*rows, *copies, *derived]
+    new = [*rows, *copies, *derived, *added]
     found: dict[str, Any] = {
         "made_with": f"lawft-trl {__version__}",
         "assessment": str(path),
@@ -94,13 +98,16 @@ def improve(
         "copies": len(copies),
         "derived": len(derived),
         "derived_dropped": dropped,
+        "added": len(added),
         "file": f"train_{len(new)}.jsonl",
         "contaminated": assessment.metrics["contaminated"],
     }
     found["next"] = _next(assessment, strategy, out / found["file"])
     out.parent.mkdir(parents=True, exist_ok=True)
     with whole_folder(out, force=force, mark=MARK, rename="--out") as folder:
-        write_text(folder / found["file"], "".join(json.dumps(_record(row), ensure_ascii=False) + "\n" for row in new))
+        records = [_record(row) for row in new]
+        write_text(folder / found["file"], _lines(records))
+        write_text(folder / "openai_train.jsonl", _lines({"messages": record["messages"]} for record in records))
         write_json(folder / MARK, found)
         write_text(folder / "worklist.md", render_worklist(found))
     return found
@@ -149,7 +156,7 @@ def render_worklist(found: Mapping[str, Any]) -> str:
     lines += _section("Training rows to mend", (f"`{each['id']}`, {each['place']}: {each['found']}. {each['mend']}." for each in found["rows_to_mend"]))
     if found["rows_unverified"]:
         lines += [f"{found['rows_unverified']} rows have citations that nobody looked up (未検証): give a --corpus.", ""]
-    lines += ["## The new training file", "", f"`{found['file']}`: {found['train']['rows']} rows of `{found['train']['file']}`, {found['copies']} copies of rows of the weak kinds (factor {found['factor']:g}, seed {found['seed']}), {found['derived']} rows that quote an article from the corpus ({found['derived_dropped']} more were dropped: too like a held-out pair). Copies repeat what is there and teach nothing new; rows to mend are in it as they were.", ""]
+    lines += ["## The new training file", "", f"`{found['file']}`: {found['train']['rows']} rows of `{found['train']['file']}`, {found['copies']} copies of rows of the weak kinds (factor {found['factor']:g}, seed {found['seed']}), {found['derived']} rows that quote an article from the corpus ({found['derived_dropped']} more were dropped: too like a held-out pair), {found['added']} pairs that were written since. Copies repeat what is there and teach nothing new; rows to mend are in it as they were. `openai_train.jsonl`: the same for `lawft openai upload`.", ""]
     return "\n".join([*lines, "## Next", "", "```", *found["next"], "```", ""])
 
 
@@ -163,6 +170,17 @@ def _refuse_leaks(rows: Sequence[Row], held_out: Sequence[Row], train: Path) -> 
     leaks = find_overlaps(rows, held_out)
     if leaks:
         raise InputError(f"{train}: {len(leaks)} row(s) are among the held-out pairs of the assessment; they are never trained on", [f"{leak.train.source}: {leak.reason} as {leak.test.source}" for leak in leaks])
+
+
+def _added(path: Path, rows: Sequence[Row], held_out: Sequence[Row]) -> list[Row]:
+    """The pairs of `--add`, none of them held out and each with an id that no row has."""
+    added, _ = read_assessed(path)
+    known = {row.id: row.source for row in rows}
+    twice = [f"{row.source}: the id {row.id} is that of {known[row.id]}" for row in added if row.id in known]
+    if twice:
+        raise InputError(f"{path}: {len(twice)} pair(s) are in the training rows already; leave them out or give them ids of their own", twice)
+    _refuse_leaks(added, held_out, path)
+    return added
 
 
 def _without_leaks(rows: Sequence[Row], held_out: Sequence[Row]) -> tuple[list[Row], int]:
@@ -199,6 +217,10 @@ def _next(assessment: Assessment, strategy: str, file: Path) -> list[str]:
         f"accelerate launch lawft_trl/sft.py {recipe} data.train={file} training.output_dir={new}",
         f"lawft assess {new} --pairs {metrics['pairs_file']} --strategy {strategy} --against {assessment.path} --out {assessment.path}-improved",
     ]
+
+
+def _lines(records: Iterable[Mapping[str, Any]]) -> str:
+    return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
 
 
 def _record(row: Row) -> dict[str, Any]:
