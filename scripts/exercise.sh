@@ -162,12 +162,14 @@ json.dump({"history": talk.history, "json": form, "failure": failure}, open(sys.
 PYTHON
 
 step "課題4-2 法務アシスタント：四つの仕事と書き出し"
+# The beginning of a sample contract: the tiny model seldom ends an answer, and every clause is asked about, twice where the form is wrong.
+sed '/^第3条/,$d' lawft_trl/assets/legal/contracts/nda.txt > "$folder/contract.txt"
 printf '秘密保持契約書（案）\n\n{{開示者}}（以下「甲」という。）と{{受領者}}（以下「乙」という。）は、次のとおり契約を締結する。\n\n第1条（期間）\n本契約の有効期間は、締結の日から{{期間}}とする。\n' > "$folder/template.txt"
 printf '開示者：株式会社甲野\n受領者：乙川工業株式会社\n期間：2年間\n' > "$folder/facts.txt"
 assistant() { lawft assistant --base-url "$OPENAI_BASE_URL" --model "$SECOND" --base tiny --api-key-env OPENAI_API_KEY --accept study "$@"; }
-assistant --review lawft_trl/assets/legal/contracts/nda.txt --out "$folder/review.md"
+assistant --review "$folder/contract.txt" --out "$folder/review.md"
 assistant --ask "秘密保持契約で注意すべき点は何ですか。" --out "$folder/answer.docx"
-assistant --risks lawft_trl/assets/legal/contracts/nda.txt --out "$folder/risks.md"
+assistant --risks "$folder/contract.txt" --out "$folder/risks.md"
 assistant --draft "$folder/template.txt" --facts "$folder/facts.txt" --out "$folder/draft.md"
 
 echo
