@@ -147,18 +147,19 @@ def finish_run(recipe: Recipe, work: Path, target: Path, results: dict[str, Any]
     """
     from lawft_trl.experiment_log import write_experiment
     from lawft_trl.model_card import write_model_card
-    from lawft_trl.training.records import summary_line
+    from lawft_trl.training.records import kept_line, summary_line
 
     notes = finish_monitor(recipe, work, target, results)
     run_dir.finish(work, target, results)
     write_experiment(target)
     write_model_card(target)
     following = [] if rehearsal else [f"Next:    lawft eval {target}"]
-    print(f"\n{summary_line(results)}", f"{'Adapter' if 'lora' in recipe.values else 'Model'}:".ljust(9) + str(target), *notes, *following, sep="\n")
+    kept = [kept_line(results)] if recipe.training("load_best_model_at_end") and results["best_metric_name"] else []
+    print(f"\n{summary_line(results)}", *kept, f"{'Adapter' if 'lora' in recipe.values else 'Model'}:".ljust(9) + str(target), *notes, *following, sep="\n")
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("recipe", type=Path, help="a YAML file, e.g. recipes/direct_norag.yaml")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="win over the recipe")
     parser.add_argument("--rehearse", action="store_true", help="run it on the bundled tiny model, on the CPU, for 10 steps")
