@@ -150,6 +150,19 @@ def test_sample_or_files(dialogues):
         assert result.returncode == 2 and "lawft data dialogues --sample --out data/socratic" in result.stderr
 
 
+def test_check_counts_conversations_and_what_weighs_more(dialogues, tmp_path):
+    nothing = run_lawft("check", TINY, cwd=tmp_path)
+    assert nothing.returncode == 2 and "`lawft data dialogues --sample --out data/socratic` writes it" in nothing.stderr
+    model = f"model.name_or_path={TINY_CHAT_MODEL}"
+    shown = run_lawft("check", TINY, model, "data.emphasis={patterns: [かね], weight: 2}", cwd=dialogues, check=True).stdout
+    assert "conversat" in shown and "supervised tokens, in" in shown and "weigh 2 times the others" in " ".join(shown.replace("│", " ").split())
+    refused = run_lawft("check", TINY, model, "data.emphasis={patterns: [zzz], weight: 2}", cwd=dialogues)
+    assert refused.returncode == 2 and "'zzz': found in no output" in refused.stderr
+    for said in (shown, run_lawft("check", "data/socratic", cwd=dialogues, check=True).stdout):
+        assert "questions" not in said and "a/b/c/d" not in said
+    assert "176 conversations, 3" in said
+
+
 @pytest.mark.slow
 def test_the_rehearsal_is_of_a_gemma(dialogues):
     assert rehearsal_changes(SOCRATIC, [])["model.name_or_path"] == str(TINY_CHAT_MODEL)

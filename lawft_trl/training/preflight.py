@@ -83,7 +83,7 @@ def data_files(recipe: Recipe) -> dict[str, list[Path]]:
             is_pattern = glob.has_magic(name) and not Path(name).exists()
             found = sorted(map(Path, glob.glob(name))) if is_pattern else [Path(name)]
             if not found:
-                problems.append(f"data.{role}: no file matches {name} (looked from {Path.cwd()}); `lawft data` writes it")
+                problems.append(f"data.{role}: no file matches {name} (looked from {Path.cwd()}); `{_writer(recipe, name)}` writes it")
             elif role != "train" and len(found) > 1:
                 problems.append(f"data.{role}: {name} matches {len(found)} files, expected one: {', '.join(map(str, found))}")
             problems += [f"data.{role}: {file} is named twice" for file in found if file in files[role]]
@@ -91,6 +91,14 @@ def data_files(recipe: Recipe) -> dict[str, list[Path]]:
     if problems:
         raise InputError(f"{recipe.path}: {len(problems)} error(s) in the names of its data files", problems)
     return files
+
+
+def _writer(recipe: Recipe, name: str) -> str:
+    """The command that writes a data file of a recipe."""
+    folder, dialogues, _ = name.partition("/dialogue/")
+    if recipe.pattern.answer != "dialogue" or not dialogues:
+        return "lawft data"
+    return "lawft data legal" if Path(folder).name == "legal" else f"lawft data dialogues --sample --out {folder}"
 
 
 def read_roles(recipe: Recipe) -> dict[str, list[Row]]:
