@@ -20,6 +20,7 @@ from lawft_trl.recipe import Recipe, load_recipe
 from lawft_trl.training.hub import announce_push, push_finished
 from lawft_trl.training.monitor import finish_monitor, set_up_monitor, watch_training
 from lawft_trl.training.preflight import (
+    NOT_REHEARSED,
     REHEARSED_QUESTIONS,
     data_files,
     encode_role,
@@ -179,6 +180,8 @@ def run_from_command_line() -> int:
         recipe = load_recipe(arguments.recipe, arguments.overrides, final)
         speaks = os.environ.get("RANK", "0") == "0"
         pushes = speaks and recipe.training("push_to_hub")
+        if arguments.rehearse and speaks:
+            print(NOT_REHEARSED, flush=True)
         if pushes:
             print(announce_push(recipe), flush=True)
         main(recipe, resume=arguments.resume, force=force, rehearsal=arguments.rehearse)

@@ -340,6 +340,7 @@ def as_rows(record):
 def test_the_verb_writes_rows_that_say_what_they_are(tmp_path):
     path = written(tmp_path, "talks.jsonl", lines(*many(), talk(" 一つ。", "何かね。", id="white")))
     shown = run_lawft("data", "dialogues", path, "--out", tmp_path / "out", "--max-turns", 4, check=True).stdout
+    assert f"lawft check tiny_socratic 'data.train={tmp_path}/out/dialogue/train_*.jsonl' 'data.dev=" in shown
     assert "cleaned: outer white space, 1" in shown and "with a shortened history" in shown
     (train,) = (tmp_path / "out" / "dialogue").glob("train_*.jsonl")
     rows = select_rows(read_rows(train), "dialogue", "none", str(train))

@@ -52,6 +52,13 @@ REHEARSAL = {
 }
 
 
+# What its end says nothing about.
+NOT_REHEARSED = (
+    "Rehearsal on the tiny model, in float32, on the CPU. Not tried: the recipe's own model, device_map and max_memory, fp16 or bf16, its optimizer, "
+    "its batch and length, evaluations and checkpoints while it trains"
+)
+
+
 def rehearsal_changes(path: Path, overrides: Sequence[str]) -> dict[str, Any]:
     """What `--rehearse` changes of a recipe: dialogues whose style is scored are rehearsed with the tiny chat model, a Gemma 2
     without a system role.
