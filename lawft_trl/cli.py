@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+from typing import Any
 
 from lawft_trl import __version__
 from lawft_trl.commands import (
@@ -53,8 +54,15 @@ def main(arguments: list[str] | None = None) -> int:
     return code
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser of options that are written out; the parsers of its verbs, and of theirs, are of the same class."""
+
+    def __init__(self, **kwargs: Any):
+        super().__init__(**{"allow_abbrev": False, **kwargs})
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="lawft",
         description="Fine-tuning open LLMs for Japanese legal work, and proving whether it helped.",
         epilog="Training: accelerate launch lawft_trl/sft.py recipes/NAME.yaml [section.key=value ...]",

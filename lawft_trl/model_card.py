@@ -132,7 +132,7 @@ def _describe_data(origins: Sequence[Mapping[str, Any]]) -> list[str]:
     lines = ["## Training data", ""]
     for origin in origins:
         files = ", ".join(_code(Path(file).name) for file in origin["files"])
-        lines.append(f"- {files}: {_line(origin.get('dataset') or 'origin unknown (no manifest.json beside the rows)')}; law as of {_as_of(origin)}")
+        lines.append(f"- {files}: {_line(origin.get('dataset') or 'origin unknown (no manifest.json beside the rows)')}{_as_of(origin, '; law as of {}')}")
         lines.append(f"  - Attribution and licence: {_line(origin.get('attribution') or _UNKNOWN)}")
         if origin.get("changed"):
             lines.append(f"  - {_line(origin['changed'])}")
@@ -249,13 +249,13 @@ def _describe_style(metrics: Mapping[str, Any]) -> list[str]:
 
 
 def _limits(recipe: Mapping[str, Any], origins: Sequence[Mapping[str, Any]], licence: Mapping[str, str]) -> list[str]:
-    dates = sorted({_as_of(origin) for origin in origins}) or [_UNKNOWN]
+    dates = sorted({said for origin in origins if (said := _as_of(origin))}) or ([] if origins else [_UNKNOWN])
     of = "four-choice questions; nothing is known of other questions, laws or forms of answer"
     if recipe["pattern"].get("answer") == "dialogue":
         of = "dialogues; nothing is known of other topics, longer conversations or other users"
     lines = [
         "- Not legal advice; it may answer wrongly, and as surely as when it is right.",
-        f"- Law as of {', '.join(dates)}: later amendments are not in it.",
+        *([f"- Law as of {', '.join(dates)}: later amendments are not in it."] if dates else []),
         f"- Learned and measured on a small set of {of}.",
         "- The interval says how much chance there is in a figure, not how well it carries over to other work.",
     ]
@@ -284,7 +284,7 @@ def _summary(
         "## 概要（日本語）",
         "",
         f"- {_base_name(recipe['model'])} を{'日本語の対話' if recipe['pattern'].get('answer') == 'dialogue' else '日本法の四肢択一問題'}で追加学習した{'モデル' if whole else ' LoRA アダプター'}です。",
-        f"- 学習データの法令基準日: {_line(dates)}。それより後の改正は反映されていません。",
+        *([f"- 学習データの法令基準日: {_line(dates)}。それより後の改正は反映されていません。"] if not origins or any(map(_as_of, origins)) else []),
         "- 評価: " + ("；".join(results) if results else "有効な評価結果はありません。"),
         "- 研究用であり、法的助言ではありません。回答は必ず現行の法令で確認してください。",
         "",
@@ -309,8 +309,10 @@ def _base_name(model: Mapping[str, Any]) -> str:
     return _code(name) if is_hub_id(name) else f"{_code(Path(name).name)} (a local folder)"
 
 
-def _as_of(origin: Mapping[str, Any]) -> str:
-    return ", ".join(_line(date) for date in origin.get("law_as_of", []) if date) or "a day its source does not state"
+def _as_of(origin: Mapping[str, Any], form: str = "{}") -> str:
+    """The day of the law that data is of, in a form; empty for data that says it is of no law."""
+    dates = origin.get("law_as_of", [""])
+    return form.format(", ".join(_line(date) for date in dates if date) or "a day its source does not state") if dates else ""
 
 
 def _settings(values: Mapping[str, Any]) -> str:

@@ -28,7 +28,7 @@ def base_licence(model: Mapping[str, Any]) -> dict[str, str]:
 
 def data_origins(files: Sequence[Mapping[str, str]]) -> list[dict[str, Any]]:
     """For every data folder the training files lie in: `files`, and what its manifest says (`dataset`, `attribution`,
-    `law_as_of`); `changed` where its files are no longer those that were trained on."""
+    `law_as_of`, `[]` for data of no law); `changed` where its files are no longer those that were trained on."""
     origins: dict[Path | None, dict[str, Any]] = {}
     for entry in files:
         file = Path(entry["file"])

@@ -71,6 +71,11 @@ def refuse_taken(target: Path, *, resume: bool, force: bool) -> None:
     work = unfinished(target)
     if resume:
         if not (work / "run.json").is_file():
+            if (target / "run.json").is_file():
+                raise InputError(
+                    f"{target}: this run is finished, there is nothing to resume",
+                    [f"to evaluate it: lawft eval {target}", "to train it again: the same command with --force instead of --resume"],
+                )
             raise InputError(f"{work}: nothing to resume; run the command without --resume")
         return
     refuse_existing(target, force=force, mark="run.json", rename="training.output_dir=…")

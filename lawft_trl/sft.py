@@ -20,6 +20,7 @@ from lawft_trl.recipe import Recipe, load_recipe
 from lawft_trl.training.hub import announce_push, push_finished
 from lawft_trl.training.monitor import finish_monitor, set_up_monitor, watch_training
 from lawft_trl.training.preflight import (
+    NOT_REHEARSED,
     REHEARSED_QUESTIONS,
     data_files,
     encode_role,
@@ -147,18 +148,19 @@ def finish_run(recipe: Recipe, work: Path, target: Path, results: dict[str, Any]
     """
     from lawft_trl.experiment_log import write_experiment
     from lawft_trl.model_card import write_model_card
-    from lawft_trl.training.records import summary_line
+    from lawft_trl.training.records import kept_line, summary_line
 
     notes = finish_monitor(recipe, work, target, results)
     run_dir.finish(work, target, results)
     write_experiment(target)
     write_model_card(target)
     following = [] if rehearsal else [f"Next:    lawft eval {target}"]
-    print(f"\n{summary_line(results)}", f"{'Adapter' if 'lora' in recipe.values else 'Model'}:".ljust(9) + str(target), *notes, *following, sep="\n")
+    kept = [kept_line(results)] if recipe.training("load_best_model_at_end") and results["best_metric_name"] else []
+    print(f"\n{summary_line(results)}", *kept, f"{'Adapter' if 'lora' in recipe.values else 'Model'}:".ljust(9) + str(target), *notes, *following, sep="\n")
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("recipe", type=Path, help="a YAML file, e.g. recipes/direct_norag.yaml")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="win over the recipe")
     parser.add_argument("--rehearse", action="store_true", help="run it on the bundled tiny model, on the CPU, for 10 steps")
@@ -178,6 +180,8 @@ def run_from_command_line() -> int:
         recipe = load_recipe(arguments.recipe, arguments.overrides, final)
         speaks = os.environ.get("RANK", "0") == "0"
         pushes = speaks and recipe.training("push_to_hub")
+        if arguments.rehearse and speaks:
+            print(NOT_REHEARSED, flush=True)
         if pushes:
             print(announce_push(recipe), flush=True)
         main(recipe, resume=arguments.resume, force=force, rehearsal=arguments.rehearse)

@@ -131,7 +131,10 @@ def _run_here(entry: Callable[[], int], argv: list, check: bool, cwd: Path, envi
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(err),
     ):
-        code = entry()
+        try:
+            code = entry()
+        except SystemExit as end:  # how argparse ends
+            code = end.code
     if check and code != 0:
         pytest.fail(f"{' '.join(argv)} ended with {code}:\n{out.getvalue()[-3000:]}\n{err.getvalue()[-6000:]}")
     return subprocess.CompletedProcess(argv, code, out.getvalue(), err.getvalue())

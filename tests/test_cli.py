@@ -24,6 +24,12 @@ def test_every_verb_has_help(verb):
     assert run_lawft(*verb, "--help", check=True).stdout.startswith("usage: lawft")
 
 
+@pytest.mark.parametrize("typed", [["check", "tiny_socratic", "--stri"], ["data", "dialogues", "--sampl"]])
+def test_options_are_not_guessed(typed):
+    result = run_lawft(*typed)
+    assert result.returncode == 2 and f"unrecognized arguments: {typed[-1]}" in result.stderr
+
+
 def test_recipe_show_says_where_each_value_comes_from():
     shown = run_lawft("recipe", "show", "direct_gold", "training.seed=7", check=True).stdout
     lines = {line.split(":")[0].strip(): line for line in shown.splitlines()}

@@ -140,7 +140,8 @@ def test_all_faults_of_all_files_are_said_at_once(tmp_path):
     assert {fault.kind for fault in validate_dataset(paths)} == set(FAULTS)
     result = run_lawft("data", "dialogues", *paths, "--out", tmp_path / "out")
     assert (result.returncode, (tmp_path / "out").exists(), "Traceback" in result.stderr) == (2, False, False)
-    assert "roles do not alternate" in result.stderr
+    said = [str(fault) for fault in validate_dataset(paths) if not fault.cleaned]
+    assert len(said) > 30 and all(f"  - {fault}\n" in result.stderr for fault in said)
 
 
 words = st.sampled_from(["id", "topic", "group", "messages", "role", "content", "user", "model", "system", "はい", "", " ", "\ud800", "\n", "\0"])
@@ -193,6 +194,17 @@ def test_the_three_forms_say_the_same(tmp_path):
     bare = load_conversations(written(tmp_path, "bare.jsonl", lines(*(record["messages"] for record in records))))
     assert [item.messages for item in bare] == [item.messages for item in found[0]]
     assert [item.id for item in bare] == ["bare:1", "bare:2"]
+
+
+def test_conversations_without_ids_are_named_apart(tmp_path):
+    (tmp_path / "a").mkdir(), (tmp_path / "b").mkdir()
+    texts = [lines(talk(f"{number}とは。", "何かね。")["messages"]) for number in range(4)]
+    first, second = written(tmp_path / "a", "chat.jsonl", texts[0]), written(tmp_path / "b", "chat.jsonl", texts[1])
+    third, fourth = written(tmp_path / "a", "chat.json", f"[{texts[2]}]"), written(tmp_path / "a", "other.jsonl", texts[3])
+    named = {(first, third): ["chat.jsonl:1", "chat.json:1"], (first, second): ["a/chat.jsonl:1", "b/chat.jsonl:1"], (first, fourth): ["chat:1", "other:1"]}
+    for paths, names in named.items():
+        assert [item.id for item in load_conversations(paths)] == names
+    assert [item.id for item in load_conversations([first, first])] == ["chat:1"] * 2, "a file that is named twice is a duplicate, which the cleaning mends"
 
 
 @given(st.text(alphabet=st.sampled_from(" 　\t\r\n\x0b\x00\u200b\ufeffて\u3099か゛ｶﾞ｡？?君！ａ１③é")))
@@ -328,6 +340,7 @@ def as_rows(record):
 def test_the_verb_writes_rows_that_say_what_they_are(tmp_path):
     path = written(tmp_path, "talks.jsonl", lines(*many(), talk(" 一つ。", "何かね。", id="white")))
     shown = run_lawft("data", "dialogues", path, "--out", tmp_path / "out", "--max-turns", 4, check=True).stdout
+    assert f"lawft check tiny_socratic 'data.train={tmp_path}/out/dialogue/train_*.jsonl' 'data.dev=" in shown
     assert "cleaned: outer white space, 1" in shown and "with a shortened history" in shown
     (train,) = (tmp_path / "out" / "dialogue").glob("train_*.jsonl")
     rows = select_rows(read_rows(train), "dialogue", "none", str(train))

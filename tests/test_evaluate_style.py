@@ -24,7 +24,7 @@ from lawft_trl.evaluation.evaluate import evaluate_run
 from lawft_trl.evaluation.loading import load_tuned
 from lawft_trl.evaluation.style import describe_style, score_reply
 from lawft_trl.evaluation.style_comparison import ScoredReply, compare_replies, describe_replies, find_gaming
-from lawft_trl.evaluation.style_report import style_headline, style_lines
+from lawft_trl.evaluation.style_report import draw_styles, style_headline, style_lines
 from lawft_trl.evaluation.wandb_log import log_style
 from lawft_trl.experiment_log import write_experiment
 from lawft_trl.model_card import write_model_card
@@ -92,6 +92,17 @@ def test_the_figures_follow_from_the_replies(evaluated, run):
     flips = [abs(sum(sign * change for sign, change in zip(signs, changes, strict=True))) for signs in itertools.product((1, -1), repeat=len(changes))]
     assert metrics["comparison"]["p_value"] == pytest.approx(np.mean([flip >= abs(sum(changes)) - 1e-12 for flip in flips])), "every flip counted"
     assert metrics["tutor"]["style"] > metrics["models"]["base"]["style"] and metrics["tutor"]["only_questions"] > 0
+
+
+def test_the_picture_shows_the_means_of_the_report(evaluated):
+    folder, _ = evaluated
+    metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    lines = [{key: value for key, value in line.items() if key != "model"} | {"side": line["model"]} for line in read_lines(folder / "predictions.jsonl")]
+    said = {side: [ScoredReply(**{key: line[key] for key in line if key != "side"}) for line in lines if line["side"] == side] for side in ("base", "tuned")}
+    figure = draw_styles(metrics, {**said, "tutor": said["tuned"]})
+    shown = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert shown == [f"{side}, mean {figures['style']:.3f}" for side, figures in {**metrics["models"], "tutor": metrics["tutor"]}.items()]
+    assert metrics["run"] in figure.get_suptitle()
 
 
 def test_the_tuned_replies_are_the_adapter_s_and_the_perplexity_is_the_base_s(evaluated, run):

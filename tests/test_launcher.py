@@ -93,6 +93,8 @@ def test_a_finished_run_is_not_overwritten(trained, small_data):
     before = (trained / "adapter_model.safetensors").read_bytes()
     result = run_sft(QUICKSTART, *settings(small_data, trained))
     assert (result.returncode, "--force" in result.stderr, "Traceback" in result.stderr) == (2, True, False)
+    resumed = run_sft(QUICKSTART, *settings(small_data, trained), "--resume")
+    assert resumed.returncode == 2 and f"{trained}: this run is finished" in resumed.stderr and f"lawft eval {trained}" in resumed.stderr
     assert (trained / "adapter_model.safetensors").read_bytes() == before
 
 
@@ -115,6 +117,8 @@ def test_the_same_seed_gives_the_same_adapter_and_force_replaces(trained, small_
         (sft_here, ["model.name_or_path=/nowhere/model"], "/nowhere/model: no tokenizer could be loaded"),
         (run_sft, ["pattern.statutes=none"], "set pattern.statutes: gold"),
         (run_sft, ["--resume"], "nothing to resume"),
+        (run_sft, ["--resum"], "unrecognized arguments: --resum"),
+        (run_sft, ["--rehears"], "unrecognized arguments: --rehears"),
     ],
 )
 def test_what_cannot_be_used_is_explained_and_nothing_is_written(small_data, tmp_path, run, arguments, expected):

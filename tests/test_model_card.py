@@ -79,6 +79,9 @@ def test_the_data_and_its_licence(tmp_path):
     for damaged in ("[]", "{", '{"folds": 3, "law_as_of": null}'):
         manifest.write_text(damaged)
         assert "origin unknown" in card(run).text
+    manifest.write_text('{"dataset": "talks", "attribution": "ours", "law_as_of": []}')
+    text = card(run).text
+    assert "`train.jsonl`: talks\n" in text and "aw as of" not in text and "法令基準日" not in text, "dialogues are of no law"
     manifest.write_text('{"dataset": "a <b> | c", "attribution": "x\\n\\n# y", "law_as_of": [""]}')
     text = card(run).text
     assert "a &lt;b> \\| c; law as of a day its source does not state" in text and "licence: x # y\n" in text

@@ -20,7 +20,7 @@ from lawft_trl.errors import InputError
 from lawft_trl.recipe import load_recipe
 from lawft_trl.sft import main
 from lawft_trl.training.memory import memory_gib, release_memory
-from lawft_trl.training.records import best_metric, metrics_csv
+from lawft_trl.training.records import best_metric, kept_line, metrics_csv
 from lawft_trl.training.stop_signals import join_resume
 
 # Evaluated and logged at the same step (24, and the last) and apart; the loss that is greatest is "best", so that an early checkpoint is
@@ -64,7 +64,8 @@ def killed(sample_data, tmp_path_factory) -> SimpleNamespace:
         (folder / f"{role}.jsonl").write_text("".join(line + "\n" for line in lines), encoding="utf-8")
     files = [f"data.train={folder}/train.jsonl", f"data.dev={folder}/dev.jsonl", "data.test=null"]
     arguments = [*settings(sample_data, Path("unset")), *files, *STEPS]
-    run_sft(QUICKSTART, *arguments, f"training.output_dir={folder}/whole", check=True)
+    said = run_sft(QUICKSTART, *arguments, f"training.output_dir={folder}/whole", check=True).stdout
+    assert "\nKept:    step 12 (loss " in said
     ended = run_with_fault(folder, at_step(30, "os.kill(os.getpid(), signal.SIGKILL)"), QUICKSTART, *arguments, f"training.output_dir={folder}/run")
     assert ended.returncode == -signal.SIGKILL, ended.stderr
     return SimpleNamespace(arguments=arguments, whole=folder / "whole", work=folder / "run.unfinished")
@@ -121,6 +122,12 @@ def test_the_best_checkpoint_survives_the_limit_and_is_what_is_kept(killed):
     best, last, kept = adapter(whole / "checkpoint-12"), adapter(whole / "checkpoint-40"), adapter(whole)
     assert all(torch.equal(best[name], kept[name]) for name in kept)
     assert not all(torch.equal(last[name], kept[name]) for name in kept)
+
+
+def test_the_kept_step_is_said():
+    summary = {"kept_step": 20, "best_metric_name": "eval_socratic_style", "best_metric": 0.64, "best_metric_step": 20}
+    assert kept_line(summary) == "Kept:    step 20 (socratic_style 0.640)"
+    assert kept_line(summary | {"kept_step": 40}) == "Kept:    step 40 (no checkpoint of step 20, the best, was left)"
 
 
 @pytest.mark.slow

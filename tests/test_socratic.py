@@ -13,7 +13,7 @@ from test_survival import at_step, run_with_fault
 
 from lawft_trl.errors import InputError
 from lawft_trl.recipe import load_recipe
-from lawft_trl.training.preflight import REHEARSAL, TINY_CHAT_MODEL, rehearsal_changes, sft_config
+from lawft_trl.training.preflight import NOT_REHEARSED, REHEARSAL, TINY_CHAT_MODEL, rehearsal_changes, sft_config
 from lawft_trl.training.weights import prepare_weights
 
 SOCRATIC, CHILD, TINY = (ROOT / "recipes" / f"{name}.yaml" for name in ("socratic", "socratic_bf16", "tiny_socratic"))
@@ -141,6 +141,8 @@ def dialogues(tmp_path_factory):
     folder = tmp_path_factory.mktemp("socratic")
     result = run_lawft("data", "dialogues", "--sample", "--out", "data/socratic", cwd=folder, check=True)
     assert "train  176 conversations" in result.stdout
+    assert "Next:    lawft check tiny_socratic\n" in result.stdout, "the recipe names these files already"
+    assert "Apache-2.0" in (folder / "data" / "socratic" / "ATTRIBUTION.txt").read_text(encoding="utf-8")
     return folder
 
 
@@ -150,12 +152,25 @@ def test_sample_or_files(dialogues):
         assert result.returncode == 2 and "lawft data dialogues --sample --out data/socratic" in result.stderr
 
 
+def test_check_counts_conversations_and_what_weighs_more(dialogues, tmp_path):
+    nothing = run_lawft("check", TINY, cwd=tmp_path)
+    assert nothing.returncode == 2 and "`lawft data dialogues --sample --out data/socratic` writes it" in nothing.stderr
+    model = f"model.name_or_path={TINY_CHAT_MODEL}"
+    shown = run_lawft("check", TINY, model, "data.emphasis={patterns: [かね], weight: 2}", cwd=dialogues, check=True).stdout
+    assert "conversat" in shown and "supervised tokens, in" in shown and "weigh 2 times the others" in " ".join(shown.replace("│", " ").split())
+    refused = run_lawft("check", TINY, model, "data.emphasis={patterns: [zzz], weight: 2}", cwd=dialogues)
+    assert refused.returncode == 2 and "'zzz': found in no output" in refused.stderr
+    for said in (shown, run_lawft("check", "data/socratic", cwd=dialogues, check=True).stdout):
+        assert "questions" not in said and "a/b/c/d" not in said
+    assert "176 conversations, 3" in said
+
+
 @pytest.mark.slow
 def test_the_rehearsal_is_of_a_gemma(dialogues):
     assert rehearsal_changes(SOCRATIC, [])["model.name_or_path"] == str(TINY_CHAT_MODEL)
     assert rehearsal_changes(ROOT / "recipes" / "direct_norag.yaml", []) is REHEARSAL
     result = run_sft(SOCRATIC, "--rehearse", "training.max_steps=2", launcher=CPU, cwd=dialogues, check=True)
-    assert "。、！？ are single tokens already; nothing was added" in result.stdout
+    assert "。、！？ are single tokens already; nothing was added" in result.stdout and NOT_REHEARSED in result.stdout
     run = dialogues / "runs" / "rehearsal" / "socratic"
     config = json.loads((run / "adapter_config.json").read_text(encoding="utf-8"))
     assert config["base_model_name_or_path"] == str(TINY_CHAT_MODEL) and config["r"] == 16 and not config["trainable_token_indices"]

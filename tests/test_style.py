@@ -322,6 +322,7 @@ def test_the_verbs(tmp_path):
     replies = tmp_path / "replies.jsonl"
     replies.write_text('"では、君は正義について何を考えているのかね？"\n"正義は大切です。"\n', encoding="utf-8")
     shown = run_lawft("style", "score", replies, "--each", check=True).stdout
+    assert run_lawft("style", "score", replies, "--each", "--recipe", "tiny_socratic", check=True).stdout == shown
     assert "1.00  では、君は" in shown and "0.00  正義は大切です。" in shown and "style 0.500, mean of 2 replies" in shown
     ratings = write_csv(tmp_path / "r.csv", ["reply", "rating"], *([one.reply, one.rating] for one in ratings_of(24, lambda i: i % 6)))
     shown = run_lawft("style", "agree", ratings, check=True).stdout

@@ -171,9 +171,13 @@ def _cost(options: argparse.Namespace, model: str, tokens: int, epochs: float) -
 
 def _summary(report: "Report", tokens: dict[str, Any] | None) -> list[str]:
     """What a file holds, in a line or two."""
+    from lawft_trl.doctor.data_files import conversations
+
     figures = report.figures
     letters = "/".join(map(str, figures["letters"].values()))
     lines = [f"{figures['rows']} rows, {figures['questions']} questions, answers a/b/c/d {letters}"]
+    if report.rows and all(row.meta.get("mode") == "dialogue" for row in report.rows):
+        lines = [f"{conversations(report.rows)} conversations, {figures['rows']} turns"]
     if figures["reasoned_rows"]:
         lines.append(f"{figures['reasoned_rows']} reasoned rows in {figures['reason_templates']} templates")
     if figures["distinct_2"] is not None:

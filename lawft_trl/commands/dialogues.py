@@ -1,12 +1,17 @@
 """`lawft data dialogues`: conversations become checked, cleaned, split rows, one for every turn of the tutor."""
 
 import argparse
+import shlex
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from lawft_trl.errors import InputError
 
 SAMPLE = Path(__file__).parents[1] / "assets" / "dialogues" / "socratic.jsonl"
+_SAMPLE_ATTRIBUTION = "lawft-trl sample dialogues: conversations in the manner of Socrates, written for lawft-trl, Apache-2.0 as the rest of it."
+_RECIPE = "tiny_socratic"
+_ITS_FOLDER = Path("data/socratic")
 
 
 def add(sources: Any) -> None:
@@ -45,6 +50,7 @@ def _dialogues(options: argparse.Namespace) -> None:
         max_turns=options.max_turns,
         max_tokens=options.max_tokens,
         tokenizer=options.tokenizer,
+        attribution=_SAMPLE_ATTRIBUTION if options.sample else None,
         force=options.force,
     )
     for rule, count in sorted(manifest["cleaned"].items()):
@@ -55,3 +61,13 @@ def _dialogues(options: argparse.Namespace) -> None:
         rows = f"{entry['rows']:4} rows" + (f", {entry['shortened']} with a shortened history" if entry["shortened"] else "")
         print(f"{name:5} {split['conversations']:4} conversations in {split['groups']:3} groups, {rows}")
     print(f"{out}: {', '.join(manifest['files'])}; manifest.json, data_card.md, conversations.jsonl")
+    values = "" if out == _ITS_FOLDER else " " + " ".join(map(shlex.quote, _overrides(out, manifest["splits"])))
+    print(f"Next:    lawft check {_RECIPE}{values}")
+    print(f"         accelerate launch lawft_trl/sft.py recipes/{_RECIPE}.yaml{values}")
+    print("         (the tiny model, on the CPU; with a GPU recipes/socratic.yaml or recipes/socratic_bf16.yaml)")
+
+
+def _overrides(out: Path, splits: Iterable[str]) -> list[str]:
+    """What makes a recipe of dialogues read a folder; without dev rows there is nothing to evaluate and to choose by."""
+    files = [f"data.{split}={out}/dialogue/{split}_*.jsonl" if split in splits else f"data.{split}=null" for split in ("train", "dev", "test")]
+    return files if "dev" in splits else [*files, "training.eval_strategy=no", "training.load_best_model_at_end=false"]

@@ -8,7 +8,7 @@ from typing import Any
 def add(verbs: Any) -> None:
     """Declares the verb."""
     patterns = argparse.ArgumentParser(add_help=False)
-    patterns.add_argument("--recipe", type=Path, metavar="FILE.yaml", help="the patterns of its evaluation.style instead of the Socratic ones")
+    patterns.add_argument("--recipe", metavar="RECIPE", help="a YAML file, or its name in recipes/: the patterns of its evaluation.style instead of the Socratic ones")
     style = verbs.add_parser("style", help="score the style of replies, and compare the score with people's ratings (docs/style.md)")
     kinds = style.add_subparsers(required=True, metavar="WHAT")
     score = kinds.add_parser("score", parents=[patterns], help="the style of the replies in a file, with the figures that show when it was had too cheaply")
@@ -21,15 +21,16 @@ def add(verbs: Any) -> None:
     agreement.set_defaults(run=_agree)
 
 
-def _patterns(recipe: Path | None) -> Any:
+def _patterns(recipe: str | None) -> Any:
     """What is looked for; `InputError` for a recipe that says nothing of it."""
+    from lawft_trl.commands.recipe import recipe_path
     from lawft_trl.errors import InputError
     from lawft_trl.recipe import load_recipe
     from lawft_trl.recipe_style import SOCRATIC, style_patterns
 
     if recipe is None:
         return SOCRATIC
-    style = load_recipe(recipe).evaluation.style
+    style = load_recipe(recipe_path(recipe)).evaluation.style
     if style is None:
         raise InputError(f"{recipe}: no evaluation.style there; {{}} is the Socratic one, which is taken without --recipe")
     return style_patterns(style, str(recipe))

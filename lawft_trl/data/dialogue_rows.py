@@ -139,6 +139,7 @@ def build_dialogues(
     max_turns: int | None = None,
     max_tokens: int | None = None,
     tokenizer: str | None = None,
+    attribution: str | None = None,
     force: bool = False,
 ) -> dict[str, Any]:
     """Validates, cleans and splits conversations, and writes `OUT/dialogue/train_160.jsonl` and the others, the manifest, the
@@ -156,6 +157,7 @@ def build_dialogues(
         max_tokens: see `windows`; needs `tokenizer`.
         tokenizer: name or folder of a tokenizer with a chat template, in whose tokens lengths are counted; without one the
             card counts characters.
+        attribution: who wrote them, under which licence; without it the files' names are all that is said.
         force: replace an existing `out`.
 
     Returns:
@@ -178,7 +180,8 @@ def build_dialogues(
     manifest: dict[str, Any] = {
         "dataset": dataset,
         "made_with": f"lawft-trl {__version__}",
-        "attribution": f"From {', '.join(file.name for file in files)}.",
+        "attribution": attribution or f"From {', '.join(file.name for file in files)}.",
+        "law_as_of": [],  # they state no law
         "sources": [{"file": file.name, "sha256": file_sha256(file)} for file in files],
         "seed": seed,
         "shares": dict(shares),

@@ -72,7 +72,7 @@ def load_conversations(paths: Path | Sequence[Path]) -> list[Conversation]:
     faults = [fault for fault in faults if not fault.cleaned]
     if faults:
         kinds = ", ".join(f"{kind} {count}×" for kind, count in Counter(fault.kind for fault in faults).most_common())
-        raise InputError(f"{len(faults)} fault(s) in the conversations ({kinds}); nothing was read", map(str, faults))
+        raise InputError(f"{len(faults)} fault(s) in the conversations ({kinds}); nothing was read", map(str, faults), cut=False)
     return conversations
 
 
@@ -117,12 +117,12 @@ def _texts(conversation: Conversation) -> tuple[str, ...]:
 def _read(paths: Sequence[Path]) -> tuple[list[Conversation], list[Fault]]:
     """The conversations without faults of their own, and all faults."""
     conversations, faults = [], []
-    for path in paths:
+    for path, file_name in zip(paths, _names(paths), strict=True):
         records, found = _records(path)
         faults += found
         for number, (place, record) in enumerate(records, start=1):
             fields = record if isinstance(record, dict) else {"messages": record}
-            name = str(fields["id"]).strip() if isinstance(fields.get("id"), str | int) and str(fields["id"]).strip() else f"{path.stem}:{number}"
+            name = str(fields["id"]).strip() if isinstance(fields.get("id"), str | int) and str(fields["id"]).strip() else f"{file_name}:{number}"
             problems = [
                 Fault(kind=kind, place=place, conversation=name, turn=turn, found=said, mend=mend)
                 for kind, turn, said, mend in conversation_problems(record)
@@ -138,6 +138,16 @@ def _read(paths: Sequence[Path]) -> tuple[list[Conversation], list[Fault]]:
             topic, group = (fields.get(key, "").strip() for key in ("topic", "group"))
             conversations.append(Conversation(id=name, group=group or name, topic=topic, messages=messages, source=place))
     return conversations, [*faults, *_repeated(conversations)]
+
+
+def _names(paths: Sequence[Path]) -> list[str]:
+    """What conversations without an id are named after: the stem of their file, or as many parts of its path as tell all files apart."""
+    names = [path.stem for path in paths]
+    for parts in range(1, max((len(path.parts) for path in paths), default=0) + 1):
+        if len(set(names)) == len(set(paths)):
+            break
+        names = ["/".join(path.parts[-parts:]) for path in paths]
+    return names
 
 
 def _repeated(conversations: Sequence[Conversation]) -> Iterator[Fault]:

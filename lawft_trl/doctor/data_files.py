@@ -84,6 +84,11 @@ def evaluation_rows(source: Path, *, splits: tuple[str, ...] = ("test",)) -> lis
     return rows
 
 
+def conversations(rows: Sequence[Row]) -> int:
+    """How many conversations rows of dialogues are of; a row that names none is one of its own."""
+    return len({row.meta.get("conversation") or row.id for row in rows})
+
+
 def benchmark_rows(evaluation: Mapping[str, Sequence[Row]]) -> list[Row]:
     """The questions of lawqa_jp in `$LAWFT_LAWQA_DIR`; none where that is not set or part of it is an evaluation split."""
     folder = os.environ.get("LAWFT_LAWQA_DIR")

@@ -76,7 +76,8 @@ def evaluate_style(
     taken = {"command": sys.argv, "started": started_at, "seconds": round(time.monotonic() - started, 1)}
     metrics = {**facts, **taken, **_figures(scored, perplexities, recipe)}
     replies = {side: scored[side] for side in ("base", "tuned")}
-    picture = _write(out, metrics, turns, replies, force=force)
+    picture = to_png(draw_styles(metrics, scored))
+    _write(out, metrics, turns, replies, picture, force=force)
     write_experiment(run.path)
     write_model_card(run.path)
     logged = {}
@@ -188,17 +189,15 @@ def _score(turns: Sequence[Turn], replies: Sequence[Reply], patterns: StylePatte
     ]
 
 
-def _write(out: Path, metrics: Mapping[str, Any], turns: Sequence[Turn], replies: Mapping[str, Sequence[ScoredReply]], *, force: bool) -> bytes:
-    """Writes the folder, all of it or nothing; returns the picture."""
+def _write(out: Path, metrics: Mapping[str, Any], turns: Sequence[Turn], replies: Mapping[str, Sequence[ScoredReply]], picture: bytes, *, force: bool) -> None:
+    """Writes the folder, all of it or nothing."""
     asked = [{"id": turn.row.id, "conversation": turn.conversation, "prompt": list(turn.row.prompt), "tutor": turn.row.output} for turn in turns]
-    picture = to_png(draw_styles(replies))
     with whole_folder(out, force=force, mark="metrics.json", rename="--name") as folder:
         write_text(folder / "predictions.jsonl", _lines([{"model": side, **asdict(reply)} for side, said in replies.items() for reply in said]))
         write_text(folder / "turns.jsonl", _lines(asked))
         write_text(folder / "report.md", render_style_report(metrics, asked, replies))
         (folder / PICTURE).write_bytes(picture)
         write_json(folder / "metrics.json", metrics)
-    return picture
 
 
 def _lines(records: Sequence[Mapping[str, Any]]) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from lawft_trl.evaluation.figure_look import COLOURS, canvas, house_style, legend_below
+from lawft_trl.evaluation.figure_look import COLOURS, canvas, house_style, legend_below, short
 from lawft_trl.evaluation.style_comparison import ScoredReply
 
 if TYPE_CHECKING:
@@ -112,13 +112,15 @@ def style_lines(metrics: Mapping[str, Any]) -> list[str]:
 
 
 @house_style
-def draw_styles(replies: Mapping[str, Sequence[ScoredReply]]) -> "Figure":
-    """How many replies have which style, bars of the models side by side.
+def draw_styles(metrics: Mapping[str, Any], replies: Mapping[str, Sequence[ScoredReply]]) -> "Figure":
+    """How many replies have which style, bars of the models side by side; the means are those of the report.
 
     Args:
-        replies: model -> its replies.
+        metrics: see `render_style_report`.
+        replies: model -> its replies; `tutor` -> the tutor's own.
     """
-    figure, axes = canvas("Style of the replies", 2.2, below=0.8)
+    figure, axes = canvas(f"Style of the replies, {short(metrics['run'], 40)}", 2.2, below=1.1)
+    figures = {**metrics["models"], "tutor": metrics["tutor"]}
     width, told = 0.8 / len(replies) / _BINS, []
     for place, (name, said) in enumerate(replies.items()):
         counts = [0] * _BINS
@@ -126,13 +128,13 @@ def draw_styles(replies: Mapping[str, Sequence[ScoredReply]]) -> "Figure":
             counts[min(int(reply.style * _BINS + 1e-9), _BINS - 1)] += 1
         shares = [count / len(said) for count in counts]
         starts = [(bin + 0.1) / _BINS + place * width for bin in range(_BINS)]
-        mean = sum(reply.style for reply in said) / len(said)
-        axes.bar(starts, shares, width, align="edge", color=COLOURS[place], label=f"{name}, mean {mean:.2f}")
+        mean = figures[name]["style"]
+        axes.bar(starts, shares, width, align="edge", color=COLOURS[place], label=f"{name}, mean {mean:.3f}")
         axes.axvline(mean, color=COLOURS[place], linewidth=1.2, dashes=(4, 2))
-        told.append(f"{name}: mean {mean:.3f} of {len(said)} replies")
+        told.append(f"{name}: mean {mean:.3f} of {figures[name]['conversations']} conversations")
     axes.set_xlim(0, 1)
     axes.set_xticks([place / 5 for place in range(6)])
-    axes.set_xlabel("style of a reply (0: none, 1: every sentence wholly)")
+    axes.set_xlabel("style of a reply (0: none, 1: every sentence wholly)\ndashed: mean over conversations of the mean over their turns")
     axes.set_ylabel("share of the replies")
     axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
     axes.grid(axis="y")

@@ -14,12 +14,13 @@ from rich.text import Text
 from lawft_trl.data.chat import end_of_turn
 from lawft_trl.data.questions import LETTERS
 from lawft_trl.data.rows import Row
-from lawft_trl.doctor.data_files import benchmark_rows
+from lawft_trl.doctor.data_files import benchmark_rows, conversations
 from lawft_trl.doctor.examine import examine, refuse_unfit
 from lawft_trl.doctor.findings import Finding
 from lawft_trl.library_fields import UNKNOWN
 from lawft_trl.recipe import Recipe
 from lawft_trl.recipe_views import changed_from_defaults
+from lawft_trl.training.emphasis import find_spans
 from lawft_trl.training.preflight import (
     data_files,
     encode_role,
@@ -36,12 +37,13 @@ _SHOWN_PROMPT = 240  # characters of the prompt's end that are shown before the 
 
 @dataclass(frozen=True, kw_only=True)
 class Checked:
-    """What `check_recipe` found: the rows of each role, the encoded training rows and the verdict on leakage."""
+    """What `check_recipe` found: the rows of each role, the encoded training rows, the verdict on leakage, and what weighs more."""
 
     recipe: Recipe
     rows: dict[str, list[Row]]
     encoded: list[EncodedRow]
     overlap: str
+    emphasis: str | None
     turn_end: str
     tokenizer: object
 
@@ -58,8 +60,10 @@ def check_recipe(recipe: Recipe, rows: dict[str, list[Row]]) -> Checked:
     encoded = encode_role(recipe, rows["train"], tokenizer)
     encode_role(recipe, rows["dev"], tokenizer)
     require_scorable(recipe, rows["test"], tokenizer)
-    turn_end = end_of_turn(tokenizer, recipe.pattern.chat_template_kwargs)
-    return Checked(recipe=recipe, rows=rows, encoded=encoded, overlap=overlap, turn_end=turn_end, tokenizer=tokenizer)
+    kwargs, emphasis = recipe.pattern.chat_template_kwargs, recipe.data.emphasis
+    emphasised = None if emphasis is None else find_spans(encoded, tokenizer, emphasis, kwargs)[1]
+    turn_end = end_of_turn(tokenizer, kwargs)
+    return Checked(recipe=recipe, rows=rows, encoded=encoded, overlap=overlap, emphasis=emphasised, turn_end=turn_end, tokenizer=tokenizer)
 
 
 def examine_recipe(
@@ -117,21 +121,17 @@ def optimizer_steps(recipe: Recipe, sequences: int, processes: int, *, per_item:
 
 def _rows_table(checked: Checked) -> Table:
     table = Table(title=f"{checked.recipe.path}: rows", title_justify="left")
-    for column in ("role", "file", "rows", "questions", "groups", "answers a/b/c/d"):
+    dialogues = checked.recipe.pattern.answer == "dialogue"
+    for column in ("role", "file", *(("conversations", "turns") if dialogues else ("rows", "questions")), "groups", *(() if dialogues else ("answers a/b/c/d",))):
         table.add_column(column, overflow="fold")
     for role, rows in checked.rows.items():
         if not rows:
             continue
         files = "\n".join(map(str, data_files(checked.recipe)[role]))
         letters = Counter(row.gold for row in rows)
-        table.add_row(
-            role,
-            files,
-            str(len(rows)),
-            str(len({row.id for row in rows})),
-            str(len({row.meta.get("group") or row.id for row in rows})),
-            "/".join(str(letters[letter]) for letter in LETTERS),
-        )
+        counts = (conversations(rows), len(rows)) if dialogues else (len(rows), len({row.id for row in rows}))
+        groups = len({row.meta.get("group") or row.id for row in rows})
+        table.add_row(role, files, *map(str, (*counts, groups)), *(() if dialogues else ("/".join(str(letters[letter]) for letter in LETTERS),)))
     return table
 
 
@@ -149,14 +149,17 @@ def _figures_table(checked: Checked, processes: int) -> Table:
     table.add_row("tokens per row, min / median / 90 % / max", " / ".join(map(str, quantiles)) + f" (limit {limit})")
     table.add_row("supervised tokens", f"{sum(supervised)} of {sum(lengths)} ({100 * sum(supervised) / sum(lengths):.2f} %)")
     table.add_row("supervised per row, min / max", f"{min(supervised)} / {max(supervised)}, ending with {checked.turn_end}")
+    if checked.emphasis:
+        table.add_row("emphasis", checked.emphasis)
     if trimmed:
         dropped = sum(item.dropped_statutes for item in trimmed)
         table.add_row("trimmed statutes", f"{dropped} passages in {len(trimmed)} rows (data.overlong)")
     table.add_row("training rows among the held-out rows", checked.overlap)
-    held_out = len({row.id for row in checked.rows["test"]})
+    dialogues = checked.recipe.pattern.answer == "dialogue"
+    held_out = conversations(checked.rows["test"]) if dialogues else len({row.id for row in checked.rows["test"]})
     if 0 < held_out < _FEW_QUESTIONS:
-        # Exact McNemar: five gained and none lost are p = 0.06.
-        table.add_row("held-out questions", f"{held_out}: so few can hardly show a difference (six gained, none lost are needed)")
+        # Exact McNemar, and signs flipped: five gained and none lost are p = 0.06.
+        table.add_row("held-out conversations" if dialogues else "held-out questions", f"{held_out}: so few can hardly show a difference (six gained, none lost are needed)")
     table.add_row("optimizer steps", f"{steps} with {processes} process(es)" + (" - fewer than 100 teach little" if steps < 100 else ""))
     for name, text in _this_machine(checked.recipe):
         table.add_row(name, text)

@@ -43,14 +43,8 @@ def emphasise(
     """
     if emphasis is None:
         return None
-    tokenizer, weight = trainer.processing_class, float(emphasis["weight"])
-    if not tokenizer.is_fast:
-        raise InputError(f"data.emphasis: the tokenizer of {tokenizer.name_or_path} does not say where its tokens stand; set data.emphasis: null")
-    patterns = [re.compile(pattern) for pattern in emphasis["patterns"]]
-    inside = [span_tokens(item, tokenizer, patterns, template_kwargs) for item in encoded]
-    found, tokens = sum(map(any, inside)), sum(map(len, inside))
-    if not found:
-        raise InputError(f"data.emphasis: none of {len(encoded)} training rows holds a span", [f"{pattern!r}: found in no output" for pattern in emphasis["patterns"]])
+    weight = float(emphasis["weight"])
+    inside, said = find_spans(encoded, trainer.processing_class, emphasis, template_kwargs)
     table = {_key(item.input_ids, item.prompt_length): row_weights(marks, weight) for item, marks in zip(encoded, inside, strict=True)}
     dataset = trainer.train_dataset
     keys = (_key(row["input_ids"], sum(label == IGNORED for label in row["labels"])) for row in dataset)
@@ -59,7 +53,32 @@ def emphasise(
     trainer._signature_columns = [*trainer._signature_columns, _COLUMN]  # or the trainer drops the column
     trainer.data_collator = functools.partial(_collate, trainer.data_collator)
     _weigh_loss(trainer.model)
-    return f"Emphasis: {sum(map(sum, inside)):,} of {tokens:,} supervised tokens, in {found} of {len(encoded)} rows, weigh {weight:g} times the others"
+    return f"Emphasis: {said}"
+
+
+def find_spans(
+    encoded: Sequence[EncodedRow], tokenizer: "PreTrainedTokenizerBase", emphasis: Mapping[str, Any], template_kwargs: Mapping[str, Any]
+) -> tuple[list[list[bool]], str]:
+    """`span_tokens` of every row, and how many tokens weigh what, in words.
+
+    Args:
+        encoded: the training rows.
+        tokenizer: a fast one.
+        emphasis: the recipe's `data.emphasis`.
+        template_kwargs: arguments of the chat template.
+
+    Raises:
+        InputError: when no row holds a span, or the tokenizer cannot say where its tokens stand.
+    """
+    if not tokenizer.is_fast:
+        raise InputError(f"data.emphasis: the tokenizer of {tokenizer.name_or_path} does not say where its tokens stand; set data.emphasis: null")
+    patterns = [re.compile(pattern) for pattern in emphasis["patterns"]]
+    inside = [span_tokens(item, tokenizer, patterns, template_kwargs) for item in encoded]
+    found, tokens = sum(map(any, inside)), sum(map(len, inside))
+    if not found:
+        raise InputError(f"data.emphasis: none of {len(encoded)} training rows holds a span", [f"{pattern!r}: found in no output" for pattern in emphasis["patterns"]])
+    weight = float(emphasis["weight"])
+    return inside, f"{sum(map(sum, inside)):,} of {tokens:,} supervised tokens, in {found} of {len(encoded)} rows, weigh {weight:g} times the others"
 
 
 def span_tokens(

@@ -52,6 +52,13 @@ REHEARSAL = {
 }
 
 
+# What its end says nothing about.
+NOT_REHEARSED = (
+    "Rehearsal on the tiny model, in float32, on the CPU. Not tried: the recipe's own model, device_map and max_memory, fp16 or bf16, its optimizer, "
+    "its batch and length, evaluations and checkpoints while it trains"
+)
+
+
 def rehearsal_changes(path: Path, overrides: Sequence[str]) -> dict[str, Any]:
     """What `--rehearse` changes of a recipe: dialogues whose style is scored are rehearsed with the tiny chat model, a Gemma 2
     without a system role.
@@ -83,7 +90,7 @@ def data_files(recipe: Recipe) -> dict[str, list[Path]]:
             is_pattern = glob.has_magic(name) and not Path(name).exists()
             found = sorted(map(Path, glob.glob(name))) if is_pattern else [Path(name)]
             if not found:
-                problems.append(f"data.{role}: no file matches {name} (looked from {Path.cwd()}); `lawft data` writes it")
+                problems.append(f"data.{role}: no file matches {name} (looked from {Path.cwd()}); `{_writer(recipe, name)}` writes it")
             elif role != "train" and len(found) > 1:
                 problems.append(f"data.{role}: {name} matches {len(found)} files, expected one: {', '.join(map(str, found))}")
             problems += [f"data.{role}: {file} is named twice" for file in found if file in files[role]]
@@ -91,6 +98,14 @@ def data_files(recipe: Recipe) -> dict[str, list[Path]]:
     if problems:
         raise InputError(f"{recipe.path}: {len(problems)} error(s) in the names of its data files", problems)
     return files
+
+
+def _writer(recipe: Recipe, name: str) -> str:
+    """The command that writes a data file of a recipe."""
+    folder, dialogues, _ = name.partition("/dialogue/")
+    if recipe.pattern.answer != "dialogue" or not dialogues:
+        return "lawft data"
+    return "lawft data legal" if Path(folder).name == "legal" else f"lawft data dialogues --sample --out {folder}"
 
 
 def read_roles(recipe: Recipe) -> dict[str, list[Row]]:

@@ -199,6 +199,14 @@ def _losses(log_history: History) -> dict[str, float | None]:
     }
 
 
+def kept_line(summary: Mapping[str, Any]) -> str:
+    """Which step's weights a training that keeps its best ones ended with: the terminal's last figures are of its last step."""
+    step, name, value = summary["kept_step"], summary["best_metric_name"], summary["best_metric"]
+    best = summary["best_metric_step"]
+    why = f"{name.removeprefix('eval_')} {value:.3f}" if step == best else f"no checkpoint of step {best}, the best, was left"
+    return f"Kept:    step {step} ({why})"
+
+
 def summary_line(summary: Mapping[str, Any]) -> str:
     """The figures people ask for first."""
     memory = ", ".join(f"{value:.2f} GiB {kind}" for kind, value in summary["peak_memory_gib"].items())
