@@ -9,6 +9,7 @@ import re
 import docx
 import pytest
 from document_files import docx_of, long_contract, pdf
+from markdown_it import MarkdownIt
 from werkzeug import Response
 
 from lawft_trl.assistant import notices
@@ -273,6 +274,35 @@ def test_a_draft_is_marked_and_shows_what_changed(endpoint):
     issues = "\n".join(f"{item.clause} {item.issue}" for item in report.items)
     assert "第1条（目的物） 未記入の箇所があります：【目的物】" in issues
     assert "数字が案にあります：14.6。" in issues and "第3条（管轄） モデルの案はひな形より大幅に短く" in issues and "支払日を確認" in issues
+
+
+HARD = """第1条（補償） ![a](http://evil.example/x.png)
+乙は、第三者との訴訟において敗訴した場合、甲に生じた損害を賠償する。不良の可能性が5%以上ある場合は報告する。
+窓口は https://example.co.jp/contact とする。詳細は別紙[1](甲が定めるもの)による。
+- 甲の報告書__
+"""
+
+
+def test_a_draft_keeps_the_clauses_and_shows_them_as_they_stand(endpoint):
+    """What is no more than a clause's own words is not taken for a forecast or a link, and Markdown makes nothing of it."""
+    endpoint.answer = lambda said: json.dumps({"text": said.partition("〈条項のひな形 ")[2].partition("〉\n")[2].partition("\n〈条項のひな形おわり")[0], "notes": []})
+    report = draft(endpoint.client, HARD, "なし")
+    assert "ひな形から変わったところはありません。" in report.body and not [item for item in report.items if "リンク" in item.issue]
+    shown = MarkdownIt("gfm-like", {"linkify": False}).render(report.body)
+    assert "敗訴した場合" in shown and "5%以上ある場合" in shown and "<img" not in shown and "<a " not in shown and "<li>" not in shown
+    assert "別紙[1](甲が定めるもの)" in shown and "![a](http://evil.example/x.png)" in shown
+    file = docx.Document(io.BytesIO(to_docx(report)))
+    assert set(HARD.splitlines()) <= {paragraph.text for paragraph in file.paragraphs}
+    endpoint.answer = lambda said: json.dumps({"text": HARD + "<img src=x>詳しくはhttps://evil.example/q\u200bへ。", "notes": []})
+    report = draft(endpoint.client, HARD.replace("![a](http://evil.example/x.png)", ""), "なし")
+    (told,) = [item for item in report.items if "リンク" in item.issue]
+    assert "https：／／evil.example／q" in told.issue and "！" not in told.issue[:5] and "<" not in to_markdown(report)
+
+
+def test_a_heading_of_a_document_is_no_image_in_a_report(endpoint):
+    endpoint.answer = lambda said: "はい"
+    report = review_contract(endpoint.client, document_from_text("a", "第1条（![a](http://evil.example/x.png)）\n甲は乙に委託する業務を別に定める。\n"))
+    assert "検討できていません" in report.body and "<img" not in MarkdownIt().render(to_markdown(report))
 
 
 def test_without_an_answer_a_draft_keeps_the_templates_words(endpoint):

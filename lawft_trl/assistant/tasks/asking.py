@@ -11,6 +11,7 @@ from lawft_trl.assistant.citations import Search, verify_citations
 from lawft_trl.assistant.clauses import PREAMBLE, Clause
 from lawft_trl.assistant.documents import Document
 from lawft_trl.assistant.failures import ModelError, Refused, ServerFailed, TimedOut, UnreadableAnswer
+from lawft_trl.assistant.markdown_text import escape_markdown
 from lawft_trl.assistant.notices import without_predictions
 from lawft_trl.assistant.report import DOCUMENT, Item, Report, Task
 
@@ -145,7 +146,7 @@ def failures_body(asked: Sequence[Asked]) -> str:
     lines = []
     for each in asked:
         if each.problem:
-            lines.append(f"### {each.label}\n\nこの部分は検討できていません。{each.problem}")
+            lines.append(f"### {escape_markdown(each.label)}\n\nこの部分は検討できていません。{each.problem}")
             if each.raw:
                 quoted = "\n".join(f"> {line}" for line in each.raw.splitlines())
                 lines.append(f"読み取れなかった答えの原文（整形済み）:\n\n{quoted}")

@@ -10,7 +10,8 @@ from typing import Any
 from lawft_trl.assistant import notices
 from lawft_trl.assistant.citations import Search
 from lawft_trl.assistant.clauses import Clause
-from lawft_trl.assistant.documents import Document, document_from_text
+from lawft_trl.assistant.documents import Document, document_from_text, excerpt_of, remove_invisible
+from lawft_trl.assistant.markdown_text import escape_markdown
 from lawft_trl.assistant.privacy import guard
 from lawft_trl.assistant.report import RULE, Item, Report
 from lawft_trl.assistant.tasks.asking import (
@@ -27,6 +28,8 @@ from lawft_trl.assistant.tasks.prompts import DRAFT, fenced, messages_for, statu
 
 _BLANK = re.compile(r"\{\{\s*([^{}\n]{1,40}?)\s*\}\}|【\s*([^【】\n]{1,40}?)\s*】|〔\s*([^〔〕\n]{1,40}?)\s*〕|●+|【[ 　]*】|[＿_]{2,}")
 _NUMBER = re.compile(r"[0-9][0-9,.]*")
+# What a page may load or follow.
+_LOADED = re.compile(r"!\[[^\]\n]*\]|(?:https?|ftp|file)://[^\s<>「」（）()、。]*|(?:javascript|vbscript|mailto):[^\s、。]*|<[A-Za-z!/][^<>\n]*>?", re.IGNORECASE)
 _SHRUNK = 0.5  # a draft of a clause with less of its length has lost something
 
 
@@ -112,7 +115,11 @@ def _drafted(
         each = next(answers) if before.strip() else None
         text = before
         if each and each.answer:
-            written = cleaned(each.answer.text, warnings)
+            written = remove_invisible(each.answer.text)[0].strip()  # no more than that: a clause may speak of 敗訴 or hold an address
+            added = sorted(set(_LOADED.findall(written)) - set(_LOADED.findall(f"{before}\n{told}")))
+            if added:
+                issue = f"ひな形にも事実にもないリンク、画像またはHTMLが案にあります：{excerpt_of('、'.join(added))}。意図したものか確認してください。"
+                items.append(Item(clause=clause.label, issue=issue, priority="高", source=RULE))
             if len(written) >= _SHRUNK * len(before.strip()):
                 text = written + before[len(before.rstrip()) :]
             else:
@@ -134,7 +141,7 @@ def _numbers(text: str) -> list[str]:
 
 def _quoted(text: str) -> str:
     """A draft as Markdown that keeps its lines."""
-    return "\n".join(f"> {line}".rstrip() for line in text.strip().splitlines())
+    return "\n".join(f"> {line}".rstrip() for line in escape_markdown(text.strip()).splitlines())
 
 
 def _difference(before: str, after: str) -> str:
@@ -142,5 +149,5 @@ def _difference(before: str, after: str) -> str:
     lines = list(difflib.unified_diff(before.splitlines(), after.splitlines(), "ひな形", "案", lineterm="", n=1))
     if not lines:
         return "## ひな形との差分\n\nひな形から変わったところはありません。"
-    shown = "\n".join(line.replace("```", "｀｀｀") for line in lines)
+    shown = "\n".join(line.replace("```", "｀｀｀").replace("<", "＜") for line in lines)
     return f"## ひな形との差分\n\n```diff\n{shown}\n```"
