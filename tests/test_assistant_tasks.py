@@ -237,6 +237,12 @@ def test_a_question_is_answered_with_cited_articles(endpoint, index):
     assert endpoint.sent[-1]["model"] == base.model == "base"
 
 
+def test_what_a_removed_sentence_cites_is_still_listed(endpoint, index):
+    endpoint.answer = lambda said: "民法第709条により請求は認められるでしょう。弁護士に確認してください。"
+    report = answer_question(endpoint.client, "質問", search=index)
+    assert "709" not in report.body and [(each.article, each.status) for each in report.citations] == [("第709条", VERIFIED)]
+
+
 def test_a_tuned_model_is_asked_with_the_system_message_of_its_training_or_none(endpoint):
     for changes, first in (({"system": "訓練時の指示"}, "訓練時の指示"), ({"run": "runs/x"}, None)):
         endpoint.client.entry = dataclasses.replace(endpoint.client.entry, **{"system": None, "run": None} | changes)
@@ -419,6 +425,21 @@ def test_answers_are_cleaned(text, shown):
         ("勝訴の見込みは80%です。条文を確認します。", 1),
         ("請求が認容される可能性が高いと考えられます。", 1),
         ("裁判所は契約を無効とするでしょう。", 1),
+        ("9割方認められます。", 1),
+        ("解雇は無効とされる可能性が高いです。", 1),
+        ("慰謝料は300万円程度になる見込みです。", 1),
+        ("まず勝てません。", 1),
+        ("御社が負ける公算が大きい。", 1),
+        ("裁判になれば、会社側の主張が通るでしょう。", 1),
+        ("勝てる見込みは十分にあります。", 1),
+        ("民法第61条ではなく民事訴訟法第61条は、訴訟費用は敗訴の当事者の負担とすると定めます。", 0),
+        ("第三者との訴訟において敗訴した場合、甲に生じた損害を賠償する。", 0),
+        ("勝訴判決を得た場合には、強制執行ができる。", 0),
+        ("損害賠償の請求が認められる可能性があります。", 0),
+        ("損害賠償の請求が認められる可能性があるでしょうか。", 0),
+        ("不良品率が5%以上の可能性がある場合、乙は報告する。", 0),
+        ("請求が棄却された場合には、控訴を検討するでしょう。", 0),
+        ("賃料の9割を支払う。勝訴の見込みは予測しません。", 0),
         ("損害賠償を請求するには、故意又は過失が必要です。", 0),
         ("違約金は代金の20%とする。敷金は返還される。", 0),
         ("無効と判断される場合があるため、確認してください。", 0),

@@ -125,8 +125,8 @@ def items_of(label: str, points: Sequence[Any], search: Search | None, warnings:
     items = []
     for point in points:
         issue, suggestion = cleaned(point.issue, warnings), cleaned(point.suggestion, warnings)
-        named = [cleaned(each, warnings) for each in point.citations]
-        citations = verify_citations([*named, issue, suggestion], search)
+        # What a removed sentence cites was still named.
+        citations = verify_citations(map(clean_answer, [*point.citations, point.issue, point.suggestion]), search)
         items.append(Item(clause=label, issue=issue, priority=point.priority, suggestion=suggestion, citations=citations))
     return items
 
