@@ -18,7 +18,7 @@ from lawft_trl.assistant.citations import verify_citations
 from lawft_trl.assistant.client import LegalClient
 from lawft_trl.assistant.documents import document_from_text, read_document
 from lawft_trl.assistant.exports import to_docx, to_markdown
-from lawft_trl.assistant.failures import AuthFailed
+from lawft_trl.assistant.failures import AuthFailed, ServerFailed
 from lawft_trl.assistant.models import ModelEntry
 from lawft_trl.assistant.privacy import ConsentNeeded, DiscreetClient
 from lawft_trl.assistant.report import DOCUMENT, MODEL, RULE, UNVERIFIED, VERIFIED
@@ -342,6 +342,26 @@ def test_a_remote_model_needs_consent_and_gets_placeholders(endpoint):
     assert not any("〔" in shown for shown in seen), "no placeholder is shown cut"
     everything = "".join(endpoint.said(number) for number in range(len(endpoint.sent)))
     assert not any(private in everything for private in ("佐藤", "健一", "霞が関", "1234-5678"))
+
+
+def test_a_name_longer_than_its_placeholder_does_not_break_the_form(endpoint):
+    name = "株式会社ナガイナマエサクラ商事ホールディングス"
+    text = f"第1条（当事者）\n甲は、{name}（以下「甲」という。）とし、義務を負う。\n"
+    endpoint.answer = lambda said: json.dumps({"points": [POINT | {"issue": (re.search("〔会社名[0-9]+〕", said)[0] + "は") * 280}]})
+    report = review_contract(remote(endpoint), document_from_text("a", text), remote_consent=True)
+    (item,) = [item for item in report.items if item.source == MODEL]
+    assert item.issue == f"{name}は" * 280 and len(item.issue) > 2000
+
+
+def test_what_came_of_a_failed_answer_comes_back_with_its_names(endpoint):
+    def broken(said: str) -> Response:
+        chunk = {"id": "x", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [{"index": 0, "delta": {"content": "〔氏名1〕の件"}, "finish_reason": None}]}
+        return Response(f"data: {json.dumps(chunk)}\n\n", content_type="text/event-stream")
+
+    endpoint.answer, discreet = broken, DiscreetClient(remote(endpoint))
+    with pytest.raises(ServerFailed) as failure:
+        list(discreet.stream([{"role": "user", "content": "氏名：佐藤健一"}]))
+    assert failure.value.text == "佐藤健一の件" == discreet.last.text and "佐藤" not in str(failure.value)
 
 
 def test_exports_carry_notices_warnings_model_and_time(endpoint, index):

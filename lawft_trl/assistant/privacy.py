@@ -4,6 +4,7 @@ Names, companies, addresses and numbers become placeholders, 〔氏名1〕, and 
 memory only. How much is found is measured: scripts/measure_privacy.py, docs/assistant.md.
 """
 
+import contextlib
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator
@@ -132,23 +133,36 @@ class DiscreetClient:
 
     def ask(self, messages: Iterable[dict[str, str]], **settings: Any) -> Any:
         """See `LegalClient.ask`."""
-        return self._restored(self._client.ask(self._hidden(messages), **settings))
+        with self._text_of_failures():
+            return self._restored(self._client.ask(self._hidden(messages), **settings))
 
     def stream(self, messages: Iterable[dict[str, str]], **settings: Any) -> Iterator[str]:
         """See `LegalClient.stream`."""
-        yield from self._placeholders.restore_stream(self._client.stream(self._hidden(messages), **settings))
-        self.last = self._restored(self._client.last)
+        self.last = None
+        try:
+            with self._text_of_failures():
+                yield from self._placeholders.restore_stream(self._client.stream(self._hidden(messages), **settings))
+        finally:
+            if self._client.last is not None:
+                self.last = self._restored(self._client.last)
 
     def ask_json(self, messages: Iterable[dict[str, str]], form: Any, **settings: Any) -> tuple[Any, Any]:
         """See `LegalClient.ask_json`."""
-        from lawft_trl.assistant.failures import UnreadableAnswer
+        with self._text_of_failures():
+            answer, reply = self._client.ask_json(self._hidden(messages), form, **settings)
+        # Not validated again: a name is longer than its placeholder, and the form's limits are for what the model wrote.
+        return _in_strings(answer, self._placeholders.restore), self._restored(reply)
+
+    @contextlib.contextmanager
+    def _text_of_failures(self) -> Iterator[None]:
+        """Restores what had come of an answer that failed."""
+        from lawft_trl.assistant.failures import ModelError
 
         try:
-            answer, reply = self._client.ask_json(self._hidden(messages), form, **settings)
-        except UnreadableAnswer as error:
+            yield
+        except ModelError as error:
             error.text = self._placeholders.restore(error.text)
             raise
-        return form.model_validate(_in_strings(answer.model_dump(), self._placeholders.restore)), self._restored(reply)
 
     def _hidden(self, messages: Iterable[dict[str, str]]) -> list[dict[str, str]]:
         messages = list(messages)
@@ -167,11 +181,13 @@ def _named(match: re.Match[str]) -> tuple[str, int]:
 
 
 def _in_strings(value: Any, change: Any) -> Any:
-    """A nested value with every string changed."""
+    """A nested value, also of pydantic's models, with every string changed."""
     if isinstance(value, str):
         return change(value)
     if isinstance(value, dict):
         return {key: _in_strings(item, change) for key, item in value.items()}
     if isinstance(value, list):
         return [_in_strings(item, change) for item in value]
+    if hasattr(value, "model_copy"):
+        return value.model_copy(update={name: _in_strings(getattr(value, name), change) for name in type(value).model_fields})
     return value
