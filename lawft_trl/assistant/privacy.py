@@ -13,6 +13,8 @@ from typing import Any
 from lawft_trl.assistant.personal_kinds import find_private, may_be_part
 
 _LIKE = re.compile(r"[〔［\[【]([一-龥ァ-ヶー]{1,8})([0-9０-９]{1,4})[〕］\]】]")  # models change brackets and widths
+_SPACES = re.compile(r"[ \t　]+")
+_SPACE = r"[ \t　]{0,2}"  # 鵜飼　次郎 in the signature is 鵜飼次郎 in the text
 _BEGUN = re.compile(r"[〔［\[【][^〔［\[【〕］\]】\n]{0,12}\Z")
 
 
@@ -49,26 +51,36 @@ class Placeholders:
         """Gives a placeholder to everything private in a text; the same text gets the same one."""
         self._taken |= {_named(match) for match in _LIKE.finditer(text)} - set(self._values)
         for kind, start, end in find_private(text):
-            value, number = text[start:end], 1
-            if value not in self._names:
-                while (kind, number) in self._values or (kind, number) in self._taken:
-                    number += 1
-                self._names[value] = f"〔{kind}{number}〕"
-                self._values[kind, number] = value
+            self._add(kind, text[start:end])
 
     def hide(self, text: str) -> str:
-        """The text with everything private replaced, also where what was learnt before stands without its label."""
+        """The text with everything private replaced, also where what was learnt before stands without its label or its spaces."""
         self.learn(text)
         if not self._names:
             return text
         found = {(start, end) for _, start, end in find_private(text)}
-        anything = re.compile("|".join(map(re.escape, sorted(self._names, key=len, reverse=True))))
+        anything = re.compile("|".join(map(_spaced, sorted(self._names, key=len, reverse=True))))
 
         def replaced(match: re.Match[str]) -> str:
             is_other = match.span() not in found and may_be_part(text, *match.span())
-            return match[0] if is_other else self._names[match[0]]
+            return match[0] if is_other else self._names.get(match[0]) or self._add(self._kind_of(match[0]), match[0])
 
         return anything.sub(replaced, text)
+
+    def _add(self, kind: str, value: str) -> str:
+        """The placeholder of a value, a new one where it has none."""
+        number = 1
+        if value not in self._names:
+            while (kind, number) in self._values or (kind, number) in self._taken:
+                number += 1
+            self._names[value] = f"〔{kind}{number}〕"
+            self._values[kind, number] = value
+        return self._names[value]
+
+    def _kind_of(self, written: str) -> str:
+        """The kind of a value that is known with other spaces; it gets a placeholder of its own, so that it comes back as it stands."""
+        bare = _SPACES.sub("", written)
+        return next(kind for (kind, _), value in self._values.items() if _SPACES.sub("", value) == bare)
 
     def restore(self, text: str) -> str:
         """The text with its placeholders replaced by what they stand for, also where brackets or widths were changed."""
@@ -174,6 +186,14 @@ class DiscreetClient:
         import dataclasses
 
         return dataclasses.replace(reply, text=self._placeholders.restore(reply.text))
+
+
+def _spaced(value: str) -> str:
+    """A pattern for a value with whatever spaces between its Japanese characters; two characters stay together."""
+    bare = _SPACES.sub("", value)
+    if re.fullmatch(r"[一-龥々ヶぁ-んァ-ヶー]{3,}", bare):
+        return _SPACE.join(map(re.escape, bare))
+    return _SPACES.sub(lambda _: _SPACE, re.escape(value).replace("\\ ", " ").replace("\\\t", "\t"))
 
 
 def _named(match: re.Match[str]) -> tuple[str, int]:
