@@ -141,6 +141,18 @@ def test_hidden_text_of_a_docx_is_left_out_and_reported():
     assert ("文書内の指示", "1段落目") in kinds(document)
 
 
+def test_moved_text_is_read_once_and_readings_above_words_are_not_read():
+    document = docx.Document()
+    for mark, text in (("moveFrom", "第1条（目的）"), ("moveTo", "第2条（代金）")):
+        document.add_paragraph(text)
+        document.add_paragraph()._p.append(parse_xml(f'<w:{mark} {nsdecls("w")} w:id="1" w:author="x"><w:r><w:t>乙は金100万円を支払う。</w:t></w:r></w:{mark}>'))
+    ruby = f'<w:r {nsdecls("w")}><w:ruby><w:rubyPr/><w:rt><w:r><w:t>かし</w:t></w:r></w:rt><w:rubyBase><w:r><w:t>瑕疵</w:t></w:r></w:rubyBase></w:ruby></w:r>'
+    document.add_paragraph("隠れた")._p.append(parse_xml(ruby))
+    read = read_document("a.docx", saved(document))
+    assert read.text.split() == ["第1条（目的）", "第2条（代金）", "乙は金100万円を支払う。", "隠れた瑕疵"]
+    assert kinds(read) == [("変更履歴", "")]
+
+
 def test_the_numbers_that_word_writes_itself():
     document = docx.Document()
     numbering = document.part.numbering_part.element

@@ -305,6 +305,16 @@ def test_a_draft_keeps_the_clauses_and_shows_them_as_they_stand(endpoint):
     assert "https：／／evil.example／q" in told.issue and "！" not in told.issue[:5] and "<" not in to_markdown(report)
 
 
+def test_captions_are_no_blanks_and_kanji_numbers_are_compared(endpoint):
+    template = "第1条【支払】\n甲は、30日以内に金百万円を、一切の費用とともに支払う。\n【管轄】\n第2条　【地名】地方裁判所とする。担当は【担当者】とする。\n"
+    endpoint.answer = lambda said: json.dumps({"text": said.partition("〈条項のひな形 ")[2].partition("〉\n")[2].partition("\n〈条項のひな形おわり")[0].replace("30日", "六十日").replace("百万円", "1,000,000円"), "notes": []})
+    report = draft(endpoint.client, template, {"支払": "書き換え", "地名": "東京"})
+    issues = [item.issue for item in report.items]
+    assert [issue for issue in issues if "数字" in issue] == ["ひな形にも事実にもない数字が案にあります：六十。根拠を確認してください。"]
+    assert [issue for issue in issues if "未記入" in issue] == ["未記入の箇所があります：【担当者】"]
+    assert "第1条【支払】" in report.body and "東京地方裁判所" in report.body
+
+
 def test_a_heading_of_a_document_is_no_image_in_a_report(endpoint):
     endpoint.answer = lambda said: "はい"
     report = review_contract(endpoint.client, document_from_text("a", "第1条（![a](http://evil.example/x.png)）\n甲は乙に委託する業務を別に定める。\n"))
