@@ -224,7 +224,7 @@ def test_the_shipped_pairs_are_what_they_are_said_to_be():
     assert max(endings.values()) == 1, "every notice is in words of its own"
 
 
-def test_the_shipped_answers_say_what_a_lawyer_missed_in_them():
+def test_the_shipped_answers_say_what_a_review_missed_in_them():
     pairs = {each.id: each for each in read_pairs(LEGAL_PAIRS)}
     for name, words in {
         "contract-02": "消費者契約法第8条第3項",
