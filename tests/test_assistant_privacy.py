@@ -27,6 +27,23 @@ def test_the_same_text_has_the_same_placeholder_here_and_later():
     assert table.restore(hidden) == TEXT
 
 
+@pytest.mark.parametrize(
+    "text, hidden",
+    [
+        ("氏名：鵜飼　次郎\n鵜飼次郎は従う。", "氏名：〔氏名1〕\n〔氏名2〕は従う。"),
+        ("氏名：鵜飼次郎\n被告鵜飼　次郎の件", "氏名：〔氏名1〕\n被告〔氏名2〕の件"),
+        ("本契約\n株式会社さくら\n株式会社の設立\n", "本契約\n〔会社名1〕\n株式会社の設立\n"),
+        ("北海道札幌市中央区北1条西2丁目に住む", "〔住所1〕に住む"),
+        ("yamada＠example．co．jpへ", "〔メール1〕へ"),
+        ("普通 1234567 ヤマダ タロウ", "普通 〔口座番号1〕 〔氏名1〕"),
+        ("会社名：未定、商号：別紙のとおり", "会社名：未定、商号：別紙のとおり"),
+    ],
+)
+def test_values_in_other_spellings_are_hidden_and_blanks_are_not(text, hidden):
+    shown, table = pseudonymise(text)
+    assert shown == hidden and table.restore(shown) == text
+
+
 def test_placeholders_come_back_however_a_model_writes_them():
     _, table = pseudonymise(TEXT)
     assert table.restore("[氏名1]、［氏名１］、【氏名1】、〔氏名１〕、〔氏名9〕、〔住所1〕、【別紙1】") == "佐藤健一、佐藤健一、佐藤健一、佐藤健一、〔氏名9〕、〔住所1〕、【別紙1】"

@@ -9,6 +9,7 @@ import re
 import docx
 import pytest
 from document_files import docx_of, long_contract, pdf
+from markdown_it import MarkdownIt
 from werkzeug import Response
 
 from lawft_trl.assistant import notices
@@ -17,7 +18,7 @@ from lawft_trl.assistant.citations import verify_citations
 from lawft_trl.assistant.client import LegalClient
 from lawft_trl.assistant.documents import document_from_text, read_document
 from lawft_trl.assistant.exports import to_docx, to_markdown
-from lawft_trl.assistant.failures import AuthFailed
+from lawft_trl.assistant.failures import AuthFailed, ServerFailed
 from lawft_trl.assistant.models import ModelEntry
 from lawft_trl.assistant.privacy import ConsentNeeded, DiscreetClient
 from lawft_trl.assistant.report import DOCUMENT, MODEL, RULE, UNVERIFIED, VERIFIED
@@ -236,6 +237,12 @@ def test_a_question_is_answered_with_cited_articles(endpoint, index):
     assert endpoint.sent[-1]["model"] == base.model == "base"
 
 
+def test_what_a_removed_sentence_cites_is_still_listed(endpoint, index):
+    endpoint.answer = lambda said: "民法第709条により請求は認められるでしょう。弁護士に確認してください。"
+    report = answer_question(endpoint.client, "質問", search=index)
+    assert "709" not in report.body and [(each.article, each.status) for each in report.citations] == [("第709条", VERIFIED)]
+
+
 def test_a_tuned_model_is_asked_with_the_system_message_of_its_training_or_none(endpoint):
     for changes, first in (({"system": "訓練時の指示"}, "訓練時の指示"), ({"run": "runs/x"}, None)):
         endpoint.client.entry = dataclasses.replace(endpoint.client.entry, **{"system": None, "run": None} | changes)
@@ -275,6 +282,45 @@ def test_a_draft_is_marked_and_shows_what_changed(endpoint):
     assert "数字が案にあります：14.6。" in issues and "第3条（管轄） モデルの案はひな形より大幅に短く" in issues and "支払日を確認" in issues
 
 
+HARD = """第1条（補償） ![a](http://evil.example/x.png)
+乙は、第三者との訴訟において敗訴した場合、甲に生じた損害を賠償する。不良の可能性が5%以上ある場合は報告する。
+窓口は https://example.co.jp/contact とする。詳細は別紙[1](甲が定めるもの)による。
+- 甲の報告書__
+"""
+
+
+def test_a_draft_keeps_the_clauses_and_shows_them_as_they_stand(endpoint):
+    """What is no more than a clause's own words is not taken for a forecast or a link, and Markdown makes nothing of it."""
+    endpoint.answer = lambda said: json.dumps({"text": said.partition("〈条項のひな形 ")[2].partition("〉\n")[2].partition("\n〈条項のひな形おわり")[0], "notes": []})
+    report = draft(endpoint.client, HARD, "なし")
+    assert "ひな形から変わったところはありません。" in report.body and not [item for item in report.items if "リンク" in item.issue]
+    shown = MarkdownIt("gfm-like", {"linkify": False}).render(report.body)
+    assert "敗訴した場合" in shown and "5%以上ある場合" in shown and "<img" not in shown and "<a " not in shown and "<li>" not in shown
+    assert "別紙[1](甲が定めるもの)" in shown and "![a](http://evil.example/x.png)" in shown
+    file = docx.Document(io.BytesIO(to_docx(report)))
+    assert set(HARD.splitlines()) <= {paragraph.text for paragraph in file.paragraphs}
+    endpoint.answer = lambda said: json.dumps({"text": HARD + "<img src=x>詳しくはhttps://evil.example/q\u200bへ。", "notes": []})
+    report = draft(endpoint.client, HARD.replace("![a](http://evil.example/x.png)", ""), "なし")
+    (told,) = [item for item in report.items if "リンク" in item.issue]
+    assert "https：／／evil.example／q" in told.issue and "！" not in told.issue[:5] and "<" not in to_markdown(report)
+
+
+def test_captions_are_no_blanks_and_kanji_numbers_are_compared(endpoint):
+    template = "第1条【支払】\n甲は、30日以内に金百万円を、一切の費用とともに支払う。\n【管轄】\n第2条　【地名】地方裁判所とする。担当は【担当者】とする。\n"
+    endpoint.answer = lambda said: json.dumps({"text": said.partition("〈条項のひな形 ")[2].partition("〉\n")[2].partition("\n〈条項のひな形おわり")[0].replace("30日", "六十日").replace("百万円", "1,000,000円"), "notes": []})
+    report = draft(endpoint.client, template, {"支払": "書き換え", "地名": "東京"})
+    issues = [item.issue for item in report.items]
+    assert [issue for issue in issues if "数字" in issue] == ["ひな形にも事実にもない数字が案にあります：六十。根拠を確認してください。"]
+    assert [issue for issue in issues if "未記入" in issue] == ["未記入の箇所があります：【担当者】"]
+    assert "第1条【支払】" in report.body and "東京地方裁判所" in report.body
+
+
+def test_a_heading_of_a_document_is_no_image_in_a_report(endpoint):
+    endpoint.answer = lambda said: "はい"
+    report = review_contract(endpoint.client, document_from_text("a", "第1条（![a](http://evil.example/x.png)）\n甲は乙に委託する業務を別に定める。\n"))
+    assert "検討できていません" in report.body and "<img" not in MarkdownIt().render(to_markdown(report))
+
+
 def test_without_an_answer_a_draft_keeps_the_templates_words(endpoint):
     endpoint.answer = lambda said: "はい"
     report = draft(endpoint.client, TEMPLATE, "売主は甲野商店。")
@@ -306,6 +352,26 @@ def test_a_remote_model_needs_consent_and_gets_placeholders(endpoint):
     assert not any("〔" in shown for shown in seen), "no placeholder is shown cut"
     everything = "".join(endpoint.said(number) for number in range(len(endpoint.sent)))
     assert not any(private in everything for private in ("佐藤", "健一", "霞が関", "1234-5678"))
+
+
+def test_a_name_longer_than_its_placeholder_does_not_break_the_form(endpoint):
+    name = "株式会社ナガイナマエサクラ商事ホールディングス"
+    text = f"第1条（当事者）\n甲は、{name}（以下「甲」という。）とし、義務を負う。\n"
+    endpoint.answer = lambda said: json.dumps({"points": [POINT | {"issue": (re.search("〔会社名[0-9]+〕", said)[0] + "は") * 280}]})
+    report = review_contract(remote(endpoint), document_from_text("a", text), remote_consent=True)
+    (item,) = [item for item in report.items if item.source == MODEL]
+    assert item.issue == f"{name}は" * 280 and len(item.issue) > 2000
+
+
+def test_what_came_of_a_failed_answer_comes_back_with_its_names(endpoint):
+    def broken(said: str) -> Response:
+        chunk = {"id": "x", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [{"index": 0, "delta": {"content": "〔氏名1〕の件"}, "finish_reason": None}]}
+        return Response(f"data: {json.dumps(chunk)}\n\n", content_type="text/event-stream")
+
+    endpoint.answer, discreet = broken, DiscreetClient(remote(endpoint))
+    with pytest.raises(ServerFailed) as failure:
+        list(discreet.stream([{"role": "user", "content": "氏名：佐藤健一"}]))
+    assert failure.value.text == "佐藤健一の件" == discreet.last.text and "佐藤" not in str(failure.value)
 
 
 def test_exports_carry_notices_warnings_model_and_time(endpoint, index):
@@ -389,6 +455,21 @@ def test_answers_are_cleaned(text, shown):
         ("勝訴の見込みは80%です。条文を確認します。", 1),
         ("請求が認容される可能性が高いと考えられます。", 1),
         ("裁判所は契約を無効とするでしょう。", 1),
+        ("9割方認められます。", 1),
+        ("解雇は無効とされる可能性が高いです。", 1),
+        ("慰謝料は300万円程度になる見込みです。", 1),
+        ("まず勝てません。", 1),
+        ("御社が負ける公算が大きい。", 1),
+        ("裁判になれば、会社側の主張が通るでしょう。", 1),
+        ("勝てる見込みは十分にあります。", 1),
+        ("民法第61条ではなく民事訴訟法第61条は、訴訟費用は敗訴の当事者の負担とすると定めます。", 0),
+        ("第三者との訴訟において敗訴した場合、甲に生じた損害を賠償する。", 0),
+        ("勝訴判決を得た場合には、強制執行ができる。", 0),
+        ("損害賠償の請求が認められる可能性があります。", 0),
+        ("損害賠償の請求が認められる可能性があるでしょうか。", 0),
+        ("不良品率が5%以上の可能性がある場合、乙は報告する。", 0),
+        ("請求が棄却された場合には、控訴を検討するでしょう。", 0),
+        ("賃料の9割を支払う。勝訴の見込みは予測しません。", 0),
         ("損害賠償を請求するには、故意又は過失が必要です。", 0),
         ("違約金は代金の20%とする。敷金は返還される。", 0),
         ("無効と判断される場合があるため、確認してください。", 0),

@@ -11,7 +11,7 @@ from conftest import CPU, ROOT, TINY_MODEL, run_lawft, run_sft
 
 from lawft_trl.cli import main
 from lawft_trl.data.chat import prompt_text
-from lawft_trl.data.legal_citations import UNVERIFIED, VERIFIED
+from lawft_trl.data.legal_citations import UNVERIFIED, VERIFIED, invented, read_corpus
 from lawft_trl.data.legal_pairs import LEGAL_PAIRS, contract_cases, load_pairs, read_pairs, with_injection
 from lawft_trl.data.legal_problems import KINDS
 from lawft_trl.data.legal_rows import build_legal, split_pairs
@@ -143,12 +143,12 @@ def test_a_clause_of_a_contract_is_no_citation_and_a_short_title_may_be_written(
 
 @pytest.fixture
 def corpus(tmp_path):
-    """民法 up to 563 with 548_2, and with 415 only in its supplementary provisions; a part of 商法."""
+    """民法 up to 563 with 548_2, and with 415 only in its supplementary provisions; 商法 without 527_2."""
     articles = [("民法", "main", str(number)) for number in range(1, 564) if number not in (415, 416, 417, 418)]
     articles += [("民法", "main", "416:418"), ("民法", "main", "548_2"), ("民法", "main", "415_2"), ("民法", "suppl", "415")]
     articles += [("商法", "main", "1"), ("商法", "main", "526")]
     passages = [Passage(law_id=law, law=law, provision=provision, article=article, text=f"試験のための文{article}。") for law, provision, article in articles]
-    write_corpus(passages, tmp_path / "corpus", as_of="2026-04-01", attribution="test", sources={})
+    write_corpus(passages, tmp_path / "corpus", as_of="2026-04-01", attribution="test", sources={"whole_laws": True})
     return tmp_path / "corpus"
 
 
@@ -177,10 +177,19 @@ def test_citations_are_looked_up(tmp_path, corpus, capsys):
     assert main(["data", "legal", str(path), "--corpus", str(corpus), "--out", str(tmp_path / "wrong")]) == 2
     told = capsys.readouterr().err
     assert "民法第415条: the corpus has 562 articles of this law, and not this one (law as of 2026-04-01)" in told
-    assert "民法第564条" in told and "商法" not in told and "`meta.kind`" in told and "3 fault(s)" in told
+    assert "民法第564条" in told and "商法第527条の2" in told and "会社法" not in told and "`meta.kind`" in told and "4 fault(s)" in told
     assert not (tmp_path / "wrong").exists()
     assert main(["data", "legal", "--corpus", str(tmp_path), "--out", str(tmp_path / "wrong")]) == 2
     assert "not a statutes corpus" in capsys.readouterr().err
+
+
+def test_an_article_that_an_excerpt_does_not_have_is_not_called_invented(tmp_path):
+    """Articles 1 to 3 without a gap may still be an excerpt; only a manifest says that a law is whole."""
+    for folder, sources, found in (("excerpt", {}, 0), ("whole", {"whole_laws": True}, 1)):
+        passages = [Passage(law_id="民法", law="民法", article=str(number), text=f"第{number}の文。") for number in (1, 2, 3)]
+        write_corpus(passages, tmp_path / folder, as_of="", attribution="test", sources=sources)
+        pairs = read_pairs(written(tmp_path, lines(citing(("民法", "562"), answer="追完は民法第562条です。弁護士に確認を。"))))
+        assert len(invented(pairs, read_corpus(tmp_path / folder, pairs))) == found
 
 
 def test_splits_hold_for_many_seeds():
@@ -215,12 +224,26 @@ def test_the_shipped_pairs_are_what_they_are_said_to_be():
     assert max(endings.values()) == 1, "every notice is in words of its own"
 
 
+def test_the_shipped_answers_say_what_a_review_missed_in_them():
+    pairs = {each.id: each for each in read_pairs(LEGAL_PAIRS)}
+    for name, words in {
+        "contract-02": "消費者契約法第8条第3項",
+        "interpretation-11": "会社法第428条",
+        "interpretation-03": "改正前の利率",
+        "risk-04": "破産法第55条",
+        "risk-08": "健康増進法第65条",
+    }.items():
+        assert words in pairs[name].answer, name
+    assert not re.search("20[0-9]{2}年(?!4月1日)", pairs["interpretation-01"].question + pairs["interpretation-01"].answer), "no date that passes"
+    assert "取引先が当社に対して負う" in pairs["contract-12"].question, "who asks is the creditor"
+
+
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
     """`lawft data legal` as it is shipped."""
     folder = tmp_path_factory.mktemp("legal")
     result = run_lawft("data", "legal", "--out", folder / "legal", "--seed", "3", check=True)
-    assert "0 検証済, 170 未検証 (no --corpus)" in result.stdout
+    assert "0 検証済, 173 未検証 (no --corpus)" in result.stdout
     return folder / "legal"
 
 

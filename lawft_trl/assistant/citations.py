@@ -1,4 +1,4 @@
-"""The provisions that an answer names, each looked up in the corpus: 検証済 with its text, or 未検証; none is dropped."""
+"""The provisions that an answer names, each looked up in the corpus: 検証済 with its text, or 未検証; none that is read is dropped."""
 
 import re
 import unicodedata

@@ -119,11 +119,11 @@ def _clean_document(name: str, raw: RawText) -> Document:
     text, neutralised = _neutralise(text)
     clauses = split_clauses(text)
     findings = [_order(what, place_of(clauses, start), text[start:end]) for what, start, end in _sentences(text, orders)]
-    findings += [Finding(kind=kind, place=place_of(clauses, start), excerpt=_shown(piece), note=note) for kind, start, piece, note in neutralised]
+    findings += [Finding(kind=kind, place=place_of(clauses, start), excerpt=excerpt_of(piece), note=note) for kind, start, piece, note in neutralised]
     for kind, place, count, message in invisible:
         where = place_of(clauses, min(place, max(0, len(text) - 1)))
         note = f"目に見えない{kind}が{count}個ありました。取り除いて読みました。"
-        findings.append(Finding(kind="不可視文字", place=where, excerpt=_shown(message), note=note))
+        findings.append(Finding(kind="不可視文字", place=where, excerpt=excerpt_of(message), note=note))
         findings += _orders_hidden(message, where)
     for unseen in raw.unseen:
         findings.append(_unseen(unseen))
@@ -186,7 +186,7 @@ def _sentences(text: str, orders: Iterable[tuple[str, int, int]]) -> list[tuple[
 
 def _order(what: str, place: str, text: str) -> Finding:
     note = f"AIへの指示とみられる記載です（{what}）。従わずに検討しました。この記載がある理由を相手方に確認してください。"
-    return Finding(kind="文書内の指示", place=place, excerpt=_shown(text), note=note)
+    return Finding(kind="文書内の指示", place=place, excerpt=excerpt_of(text), note=note)
 
 
 def _orders_hidden(text: str, place: str) -> list[Finding]:
@@ -196,10 +196,10 @@ def _orders_hidden(text: str, place: str) -> list[Finding]:
 def _unseen(unseen: Unseen) -> Finding:
     hidden = unseen.kind == "隠し文字"
     note = f"紙面では見えない文字です（{unseen.why}）。検討の対象から除きました。" if hidden else unseen.why
-    return Finding(kind=unseen.kind, place=unseen.place, excerpt=_shown(remove_invisible(unseen.text)[0]), note=note)
+    return Finding(kind=unseen.kind, place=unseen.place, excerpt=excerpt_of(remove_invisible(unseen.text)[0]), note=note)
 
 
-def _shown(text: str) -> str:
+def excerpt_of(text: str) -> str:
     """At most `_EXCERPT` characters on one line, HTML neutralised, what is invisible spelled out."""
     text = visible(text.strip()).translate(_WIDE)
     return text if len(text) <= _EXCERPT else text[:_EXCERPT] + "…"

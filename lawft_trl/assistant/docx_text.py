@@ -68,6 +68,8 @@ def _read_body(document: "Document") -> tuple[list[str], list[Unseen]]:
         for run_element in element.iter(qn("w:r")):
             if next(run_element.iterancestors(qn("w:p"))) is not element:
                 continue  # of a text box within the paragraph, which comes as a paragraph of its own
+            if next(run_element.iterancestors(qn("w:moveFrom"), qn("w:rt")), None) is not None:
+                continue  # moved away, and read where it now stands; or the reading above a word
             run = Run(run_element, paragraph)
             why = _why_unseen(run, paragraph)
             (hidden[why] if why else shown).append(run.text)
@@ -78,8 +80,8 @@ def _read_body(document: "Document") -> tuple[list[str], list[Unseen]]:
         length += len(lines[-1])
         if length > MAX_CHARACTERS:
             raise too_long(MAX_CHARACTERS)
-    if next(body.iter(qn("w:ins"), qn("w:del")), None) is not None:
-        unseen.append(Unseen(kind="変更履歴", place="", why="変更履歴が残っています。挿入を反映し、削除を除いた文面を読みました。"))
+    if next(body.iter(*map(qn, ("w:ins", "w:del", "w:moveFrom", "w:moveTo"))), None) is not None:
+        unseen.append(Unseen(kind="変更履歴", place="", why="変更履歴が残っています。挿入と移動を反映し、削除を除いた文面を読みました。"))
     return lines, unseen
 
 

@@ -5,6 +5,7 @@ import re
 from typing import Any
 
 from lawft_trl.assistant import notices
+from lawft_trl.assistant.markdown_text import escape_backslashes, unescape_markdown
 from lawft_trl.assistant.report import DOCUMENT, MODEL, RULE, Citation, Item, Report
 
 _SECTIONS = ((DOCUMENT, "文書について確認すべきこと"), (MODEL, "論点・確認すべき点（モデルの回答）"), (RULE, f"確認すべき点〔{notices.RULE_BASED}〕"))
@@ -52,7 +53,7 @@ def _citation_lines(citation: Citation) -> list[str]:
 
 def _inline(text: str) -> str:
     """Text on one line that Markdown does not take for headings, HTML or links."""
-    return re.sub(r"\s*\n\s*", " ／ ", text.strip()).replace("<", "＜").replace("](", "］(")
+    return re.sub(r"\s*\n\s*", " ／ ", escape_backslashes(text.strip())).replace("<", "＜").replace("](", "］(")
 
 
 def to_docx(report: Report) -> bytes:
@@ -65,7 +66,7 @@ def to_docx(report: Report) -> bytes:
     for name in ("Normal", "Heading 1", "Heading 2", "Heading 3"):
         fonts = document.styles[name].element.get_or_add_rPr().get_or_add_rFonts()
         fonts.set(qn("w:eastAsia"), "游明朝" if name == "Normal" else "游ゴシック")
-    document.core_properties.title, document.core_properties.author = report.title[:255], ""
+    document.core_properties.title, document.core_properties.author = _allowed(report.title)[:255], ""
     document.sections[0].footer.paragraphs[0].text = notices.EXPORT
     in_code = False
     for line in to_markdown(report).splitlines():
@@ -74,7 +75,7 @@ def to_docx(report: Report) -> bytes:
         elif in_code:
             document.add_paragraph(_allowed(line), style="No Spacing")
         elif heading := re.match(r"(#{1,3}) (.*)", line):
-            document.add_heading(_allowed(heading[2]), level=len(heading[1]))
+            document.add_heading(_allowed(unescape_markdown(heading[2])), level=len(heading[1]))
         elif bullet := re.match(r"( *)- (.*)", line):
             _add_bold(document.add_paragraph(style="List Bullet 2" if bullet[1] else "List Bullet"), bullet[2])
         elif quoted := re.match(r" *> ?(.*)", line):
@@ -90,9 +91,9 @@ def to_docx(report: Report) -> bytes:
 
 def _add_bold(paragraph: Any, text: str) -> None:
     """Text with `**` as bold runs."""
-    for place, piece in enumerate(_allowed(text).split("**")):
+    for place, piece in enumerate(re.split(r"(?<!\\)\*\*", _allowed(text))):
         if piece:
-            paragraph.add_run(piece).bold = place % 2 == 1
+            paragraph.add_run(unescape_markdown(piece)).bold = place % 2 == 1
 
 
 def _allowed(text: str) -> str:

@@ -4,6 +4,7 @@ Names, companies, addresses and numbers become placeholders, 〔氏名1〕, and 
 memory only. How much is found is measured: scripts/measure_privacy.py, docs/assistant.md.
 """
 
+import contextlib
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator
@@ -12,6 +13,8 @@ from typing import Any
 from lawft_trl.assistant.personal_kinds import find_private, may_be_part
 
 _LIKE = re.compile(r"[〔［\[【]([一-龥ァ-ヶー]{1,8})([0-9０-９]{1,4})[〕］\]】]")  # models change brackets and widths
+_SPACES = re.compile(r"[ \t　]+")
+_SPACE = r"[ \t　]{0,2}"  # 鵜飼　次郎 in the signature is 鵜飼次郎 in the text
 _BEGUN = re.compile(r"[〔［\[【][^〔［\[【〕］\]】\n]{0,12}\Z")
 
 
@@ -48,26 +51,36 @@ class Placeholders:
         """Gives a placeholder to everything private in a text; the same text gets the same one."""
         self._taken |= {_named(match) for match in _LIKE.finditer(text)} - set(self._values)
         for kind, start, end in find_private(text):
-            value, number = text[start:end], 1
-            if value not in self._names:
-                while (kind, number) in self._values or (kind, number) in self._taken:
-                    number += 1
-                self._names[value] = f"〔{kind}{number}〕"
-                self._values[kind, number] = value
+            self._add(kind, text[start:end])
 
     def hide(self, text: str) -> str:
-        """The text with everything private replaced, also where what was learnt before stands without its label."""
+        """The text with everything private replaced, also where what was learnt before stands without its label or its spaces."""
         self.learn(text)
         if not self._names:
             return text
         found = {(start, end) for _, start, end in find_private(text)}
-        anything = re.compile("|".join(map(re.escape, sorted(self._names, key=len, reverse=True))))
+        anything = re.compile("|".join(map(_spaced, sorted(self._names, key=len, reverse=True))))
 
         def replaced(match: re.Match[str]) -> str:
             is_other = match.span() not in found and may_be_part(text, *match.span())
-            return match[0] if is_other else self._names[match[0]]
+            return match[0] if is_other else self._names.get(match[0]) or self._add(self._kind_of(match[0]), match[0])
 
         return anything.sub(replaced, text)
+
+    def _add(self, kind: str, value: str) -> str:
+        """The placeholder of a value, a new one where it has none."""
+        number = 1
+        if value not in self._names:
+            while (kind, number) in self._values or (kind, number) in self._taken:
+                number += 1
+            self._names[value] = f"〔{kind}{number}〕"
+            self._values[kind, number] = value
+        return self._names[value]
+
+    def _kind_of(self, written: str) -> str:
+        """The kind of a value that is known with other spaces; it gets a placeholder of its own, so that it comes back as it stands."""
+        bare = _SPACES.sub("", written)
+        return next(kind for (kind, _), value in self._values.items() if _SPACES.sub("", value) == bare)
 
     def restore(self, text: str) -> str:
         """The text with its placeholders replaced by what they stand for, also where brackets or widths were changed."""
@@ -132,23 +145,36 @@ class DiscreetClient:
 
     def ask(self, messages: Iterable[dict[str, str]], **settings: Any) -> Any:
         """See `LegalClient.ask`."""
-        return self._restored(self._client.ask(self._hidden(messages), **settings))
+        with self._text_of_failures():
+            return self._restored(self._client.ask(self._hidden(messages), **settings))
 
     def stream(self, messages: Iterable[dict[str, str]], **settings: Any) -> Iterator[str]:
         """See `LegalClient.stream`."""
-        yield from self._placeholders.restore_stream(self._client.stream(self._hidden(messages), **settings))
-        self.last = self._restored(self._client.last)
+        self.last = None
+        try:
+            with self._text_of_failures():
+                yield from self._placeholders.restore_stream(self._client.stream(self._hidden(messages), **settings))
+        finally:
+            if self._client.last is not None:
+                self.last = self._restored(self._client.last)
 
     def ask_json(self, messages: Iterable[dict[str, str]], form: Any, **settings: Any) -> tuple[Any, Any]:
         """See `LegalClient.ask_json`."""
-        from lawft_trl.assistant.failures import UnreadableAnswer
+        with self._text_of_failures():
+            answer, reply = self._client.ask_json(self._hidden(messages), form, **settings)
+        # Not validated again: a name is longer than its placeholder, and the form's limits are for what the model wrote.
+        return _in_strings(answer, self._placeholders.restore), self._restored(reply)
+
+    @contextlib.contextmanager
+    def _text_of_failures(self) -> Iterator[None]:
+        """Restores what had come of an answer that failed."""
+        from lawft_trl.assistant.failures import ModelError
 
         try:
-            answer, reply = self._client.ask_json(self._hidden(messages), form, **settings)
-        except UnreadableAnswer as error:
+            yield
+        except ModelError as error:
             error.text = self._placeholders.restore(error.text)
             raise
-        return form.model_validate(_in_strings(answer.model_dump(), self._placeholders.restore)), self._restored(reply)
 
     def _hidden(self, messages: Iterable[dict[str, str]]) -> list[dict[str, str]]:
         messages = list(messages)
@@ -162,16 +188,26 @@ class DiscreetClient:
         return dataclasses.replace(reply, text=self._placeholders.restore(reply.text))
 
 
+def _spaced(value: str) -> str:
+    """A pattern for a value with whatever spaces between its Japanese characters; two characters stay together."""
+    bare = _SPACES.sub("", value)
+    if re.fullmatch(r"[一-龥々ヶぁ-んァ-ヶー]{3,}", bare):
+        return _SPACE.join(map(re.escape, bare))
+    return _SPACES.sub(lambda _: _SPACE, re.escape(value).replace("\\ ", " ").replace("\\\t", "\t"))
+
+
 def _named(match: re.Match[str]) -> tuple[str, int]:
     return match[1], int(unicodedata.normalize("NFKC", match[2]))
 
 
 def _in_strings(value: Any, change: Any) -> Any:
-    """A nested value with every string changed."""
+    """A nested value, also of pydantic's models, with every string changed."""
     if isinstance(value, str):
         return change(value)
     if isinstance(value, dict):
         return {key: _in_strings(item, change) for key, item in value.items()}
     if isinstance(value, list):
         return [_in_strings(item, change) for item in value]
+    if hasattr(value, "model_copy"):
+        return value.model_copy(update={name: _in_strings(getattr(value, name), change) for name in type(value).model_fields})
     return value

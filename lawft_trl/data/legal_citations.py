@@ -1,6 +1,6 @@
 """Whether cited articles exist, looked up in a statutes corpus."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,12 @@ class Corpus:
 
     Attributes:
         articles: title, as `title_key` writes it -> the numbers of the articles of its provisions proper.
-        whole: the titles of those laws of which no article is missing between the first and the last; excerpts have gaps.
+        whole: whether the manifest says that the laws are there with all their articles; an excerpt may have any gap, and end anywhere.
         about: `as_of`, `sha256` and `attribution` of the corpus' manifest.
     """
 
     articles: dict[str, frozenset[str]]
-    whole: frozenset[str]
+    whole: bool
     about: dict[str, Any]
 
 
@@ -42,18 +42,8 @@ def read_corpus(folder: Path, pairs: Sequence[LegalPair]) -> Corpus:
         if law in wanted and passage.provision == MAIN:
             articles.setdefault(law, set()).add(passage.article)
     about = {key: manifest.get(key, "") for key in ("as_of", "sha256", "attribution")}
-    whole = frozenset(law for law, numbers in articles.items() if _has_no_gaps(numbers))
+    whole = manifest.get("whole_laws") is True
     return Corpus(articles={law: frozenset(numbers) for law, numbers in articles.items()}, whole=whole, about=about)
-
-
-def _has_no_gaps(numbers: Iterable[str]) -> bool:
-    """Whether the articles are 1, 2, 3 and so on; `"6:8"`, repealed articles that stand together, counts as three."""
-    main: set[int] = set()
-    for number in numbers:
-        ends = [end.partition("_")[0] for end in number.split(":")]
-        if all(end.isdecimal() for end in ends):
-            main.update(range(int(ends[0]), int(ends[-1]) + 1))
-    return bool(main) and main == set(range(1, max(main) + 1))
 
 
 def status(cited: CitedArticle, corpus: Corpus | None) -> str:
@@ -76,5 +66,5 @@ def invented(pairs: Sequence[LegalPair], corpus: Corpus) -> list[Fault]:
         )
         for pair in pairs
         for cited in pair.citations
-        if (law := title_key(cited.law)) in corpus.whole and cited.article not in corpus.articles[law]
+        if (law := title_key(cited.law)) in corpus.articles and corpus.whole and cited.article not in corpus.articles[law]
     ]

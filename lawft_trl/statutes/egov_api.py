@@ -53,6 +53,7 @@ def build_from_api(
     files, skipped = fetch_laws(laws, cache, as_of=as_of, categories=categories, **connection)
     tally = {
         "source": "e-Gov law API v2",
+        "whole_laws": True,
         "asked": [*laws, *(f"category {code}" for code in categories)],
         "laws_without_text": [],
         "skipped": skipped,

@@ -55,7 +55,7 @@ def build_from_zip(
     Raises:
         InputError: when the file is no zip, holds no law in force on the day, or the corpus cannot be written.
     """
-    tally: dict[str, Any] = {"source": zip_path.name}
+    tally: dict[str, Any] = {"source": zip_path.name, "whole_laws": True}
     passages = bulk_passages(zip_path, as_of=as_of, tally=tally, amending_supplements=amending_supplements)
     return write_corpus(passages, out, as_of=as_of.isoformat(), attribution=ATTRIBUTION, sources=tally, force=force)
 
@@ -91,7 +91,7 @@ def build_from_files(
         else:
             others.append(("", path))
     day = as_of.isoformat() if as_of else ""
-    tally: dict[str, Any] = {"source": "e-Gov XML", "files": len(named) + len(others), "skipped": [], "laws_without_text": []}
+    tally: dict[str, Any] = {"source": "e-Gov XML", "whole_laws": True, "files": len(named) + len(others), "skipped": [], "laws_without_text": []}
     if as_of is None:
         _refuse_two_revisions(named)
     chosen = [*_in_force(named, as_of, tally), *others]

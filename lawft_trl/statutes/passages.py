@@ -137,7 +137,8 @@ def write_corpus(
         out: the folder to make.
         as_of: ISO date of the law, `""` where the source does not say.
         attribution: source and licence of the text.
-        sources: what it was made from and, as lines in `"skipped"`, what was not used, for the manifest. It is read
+        sources: what it was made from and, as lines in `"skipped"`, what was not used, for the manifest; `"whole_laws": True`
+            where every law is there with all its articles, so that one that is not there does not exist. It is read
             after the last passage, so the generator of the passages may still be counting in it.
         force: replace an existing corpus.
 
@@ -173,6 +174,7 @@ def write_corpus(
             "laws": len(laws),
             "passages": len(texts),
             "duplicates": duplicates,
+            "whole_laws": False,
             "sha256": file_sha256(path),
             **sources,
             "skipped": skipped,

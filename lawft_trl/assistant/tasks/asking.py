@@ -11,6 +11,7 @@ from lawft_trl.assistant.citations import Search, verify_citations
 from lawft_trl.assistant.clauses import PREAMBLE, Clause
 from lawft_trl.assistant.documents import Document
 from lawft_trl.assistant.failures import ModelError, Refused, ServerFailed, TimedOut, UnreadableAnswer
+from lawft_trl.assistant.markdown_text import escape_markdown
 from lawft_trl.assistant.notices import without_predictions
 from lawft_trl.assistant.report import DOCUMENT, Item, Report, Task
 
@@ -124,8 +125,8 @@ def items_of(label: str, points: Sequence[Any], search: Search | None, warnings:
     items = []
     for point in points:
         issue, suggestion = cleaned(point.issue, warnings), cleaned(point.suggestion, warnings)
-        named = [cleaned(each, warnings) for each in point.citations]
-        citations = verify_citations([*named, issue, suggestion], search)
+        # What a removed sentence cites was still named.
+        citations = verify_citations(map(clean_answer, [*point.citations, point.issue, point.suggestion]), search)
         items.append(Item(clause=label, issue=issue, priority=point.priority, suggestion=suggestion, citations=citations))
     return items
 
@@ -145,7 +146,7 @@ def failures_body(asked: Sequence[Asked]) -> str:
     lines = []
     for each in asked:
         if each.problem:
-            lines.append(f"### {each.label}\n\nこの部分は検討できていません。{each.problem}")
+            lines.append(f"### {escape_markdown(each.label)}\n\nこの部分は検討できていません。{each.problem}")
             if each.raw:
                 quoted = "\n".join(f"> {line}" for line in each.raw.splitlines())
                 lines.append(f"読み取れなかった答えの原文（整形済み）:\n\n{quoted}")

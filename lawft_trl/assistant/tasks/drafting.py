@@ -5,12 +5,14 @@ import re
 import time
 import unicodedata
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from typing import Any
 
 from lawft_trl.assistant import notices
 from lawft_trl.assistant.citations import Search
 from lawft_trl.assistant.clauses import Clause
-from lawft_trl.assistant.documents import Document, document_from_text
+from lawft_trl.assistant.documents import Document, document_from_text, excerpt_of, remove_invisible
+from lawft_trl.assistant.markdown_text import escape_markdown
 from lawft_trl.assistant.privacy import guard
 from lawft_trl.assistant.report import RULE, Item, Report
 from lawft_trl.assistant.tasks.asking import (
@@ -24,9 +26,14 @@ from lawft_trl.assistant.tasks.asking import (
     without_answers,
 )
 from lawft_trl.assistant.tasks.prompts import DRAFT, fenced, messages_for, statutes_part
+from lawft_trl.statutes.citations import ARTICLE
+from lawft_trl.statutes.numerals import read_number
 
 _BLANK = re.compile(r"\{\{\s*([^{}\n]{1,40}?)\s*\}\}|【\s*([^【】\n]{1,40}?)\s*】|〔\s*([^〔〕\n]{1,40}?)\s*〕|●+|【[ 　]*】|[＿_]{2,}")
-_NUMBER = re.compile(r"[0-9][0-9,.]*")
+_NUMBER = re.compile(r"[0-9][0-9,.]*[万億]*|[〇一二三四五六七八九十百千万億]+(?=[日月年円回通部人名個件割分倍％%週時箇か]|パーセント)")
+_CAPTION = re.compile(rf"^([ \t　]*{ARTICLE}[ \t　]*)【[^【】\n]*】(?=[ \t　]|$)|^[ \t　]*【[^【】\n]*】[ \t　]*$", re.MULTILINE)  # 第1条【目的】 is no blank
+# What a page may load or follow.
+_LOADED = re.compile(r"!\[[^\]\n]*\]|(?:https?|ftp|file)://[^\s<>「」（）()、。]*|(?:javascript|vbscript|mailto):[^\s、。]*|<[A-Za-z!/][^<>\n]*>?", re.IGNORECASE)
 _SHRUNK = 0.5  # a draft of a clause with less of its length has lost something
 
 
@@ -96,7 +103,8 @@ def _fill(text: str, values: Mapping[str, str]) -> str:
         name = next((group for group in blank.groups() if group), "")
         return names.get(_key(name), blank[0])
 
-    return _BLANK.sub(filled, text)
+    captions = [match.span() for match in _CAPTION.finditer(text)]
+    return _BLANK.sub(lambda blank: blank[0] if any(start <= blank.start() < end for start, end in captions) else filled(blank), text)
 
 
 def _key(name: str) -> str:
@@ -112,29 +120,40 @@ def _drafted(
         each = next(answers) if before.strip() else None
         text = before
         if each and each.answer:
-            written = cleaned(each.answer.text, warnings)
+            written = remove_invisible(each.answer.text)[0].strip()  # no more than that: a clause may speak of 敗訴 or hold an address
+            added = sorted(set(_LOADED.findall(written)) - set(_LOADED.findall(f"{before}\n{told}")))
+            if added:
+                issue = f"ひな形にも事実にもないリンク、画像またはHTMLが案にあります：{excerpt_of('、'.join(added))}。意図したものか確認してください。"
+                items.append(Item(clause=clause.label, issue=issue, priority="高", source=RULE))
             if len(written) >= _SHRUNK * len(before.strip()):
                 text = written + before[len(before.rstrip()) :]
             else:
                 items.append(Item(clause=clause.label, issue="モデルの案はひな形より大幅に短く、定めが落ちているおそれがあるため、ひな形の文言を残しました。", source=RULE))
             items += [Item(clause=clause.label, issue=cleaned(note, warnings)) for note in each.answer.notes if note.strip()]
-        invented = sorted(set(_numbers(text)) - set(_numbers(before)) - set(_numbers(told)))
+        given = _numbers(before).keys() | _numbers(told).keys()
+        invented = sorted(written for value, written in _numbers(text).items() if value not in given)
         if invented:
             items.append(Item(clause=clause.label, issue=f"ひな形にも事実にもない数字が案にあります：{'、'.join(invented)}。根拠を確認してください。", priority="高", source=RULE))
-        blanks = list(dict.fromkeys(match[0] for match in _BLANK.finditer(text)))
+        blanks = list(dict.fromkeys(match[0] for match in _BLANK.finditer(_CAPTION.sub(r"\1", text))))
         if blanks:
             items.append(Item(clause=clause.label, issue=f"未記入の箇所があります：{'、'.join(blanks)}", source=RULE))
         texts.append(text)
     return texts, items
 
 
-def _numbers(text: str) -> list[str]:
-    return [number.replace(",", "").rstrip(".") for number in _NUMBER.findall(unicodedata.normalize("NFKC", text))]
+def _numbers(text: str) -> dict[Fraction | str, str]:
+    """The numbers of a text by value, 三十日 and 30日 the same, as they are written first; in kanji only before a unit (一切 is none)."""
+    found: dict[Fraction | str, str] = {}
+    for written in _NUMBER.findall(unicodedata.normalize("NFKC", text)):
+        bare = written.replace(",", "").rstrip(".")
+        value = read_number(bare)
+        found.setdefault(bare if value is None else value, bare)
+    return found
 
 
 def _quoted(text: str) -> str:
     """A draft as Markdown that keeps its lines."""
-    return "\n".join(f"> {line}".rstrip() for line in text.strip().splitlines())
+    return "\n".join(f"> {line}".rstrip() for line in escape_markdown(text.strip()).splitlines())
 
 
 def _difference(before: str, after: str) -> str:
@@ -142,5 +161,5 @@ def _difference(before: str, after: str) -> str:
     lines = list(difflib.unified_diff(before.splitlines(), after.splitlines(), "ひな形", "案", lineterm="", n=1))
     if not lines:
         return "## ひな形との差分\n\nひな形から変わったところはありません。"
-    shown = "\n".join(line.replace("```", "｀｀｀") for line in lines)
+    shown = "\n".join(line.replace("```", "｀｀｀").replace("<", "＜") for line in lines)
     return f"## ひな形との差分\n\n```diff\n{shown}\n```"

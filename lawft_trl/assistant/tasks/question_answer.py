@@ -64,5 +64,5 @@ def answer_question(
         warnings=warnings,
         search=search,
         body=body,
-        cited_in=[body],
+        cited_in=[clean_answer(answer)],  # what a removed sentence cites was still named
     )
