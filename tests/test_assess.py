@@ -135,6 +135,36 @@ def test_the_whole_command(legal, httpserver, tmp_path, corpus, capsys):
     assert "it asked other pairs" in capsys.readouterr().err
 
 
+def changed(file, to, **values):
+    """A copy of held-out rows with another `system` message or another `any_of` in every point."""
+    rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    for row in rows:
+        if "system" in values:
+            row["messages"][0]["content"] = values["system"]
+        for point in row["meta"]["required_points"]:
+            point["any_of"] = values.get("any_of", point["any_of"])
+    to.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    return to
+
+
+def test_only_what_was_asked_alike_is_compared(legal, httpserver, tmp_path):
+    """A looser rubric is no progress: the old answers are scored by it too. Another way of asking is refused."""
+    clients = Endpoint(httpserver, planted("")).clients()
+    first = assess(Plan(pairs=legal[1], strategies=("plain", "few_shot"), examples=legal[0]), clients, tmp_path / "first").path
+    looser = Plan(pairs=changed(legal[1], tmp_path / "looser.jsonl", any_of=["."]), against=first)
+    found = assess(looser, clients, tmp_path / "second").metrics
+    assert found["sides"]["plain"]["tuned"]["scores"]["points"]["mean"] == 1
+    assert {each["difference"] for each in found["against"]["comparisons"]} == {0}
+    with pytest.raises(InputError) as refused:
+        assess(Plan(pairs=changed(legal[1], tmp_path / "other.jsonl", system="別の指示"), against=first, max_tokens=7, seed=3), clients, tmp_path / "third")
+    said = "\n".join(refused.value.problems)
+    assert "--max-tokens 1024" in said and "--seed 0" in said and "strategy plain: 14 of 14 prompts were others" in said
+    with pytest.raises(InputError, match="cannot be compared") as refused:
+        assess(Plan(pairs=legal[1], strategies=("plain", "few_shot"), examples=legal[0], shots=1, against=first), clients, tmp_path / "third")
+    assert len(refused.value.problems) == 1 and "strategy few_shot" in refused.value.problems[0]
+    assert not (tmp_path / "third").exists()
+
+
 def judged(prompt: str) -> list[int]:
     """How long the answers A and B in a judge's prompt are."""
     return [len(re.search(rf"〈回答{name} \w+〉\n(.*?)\n〈回答{name}おわり", prompt, re.DOTALL)[1]) for name in "AB"]

@@ -20,7 +20,7 @@ from lawft_trl.assistant.assessment_figures import (
     what_it_can_show,
 )
 from lawft_trl.assistant.assessment_plan import Plan, prepare
-from lawft_trl.assistant.client import LegalClient
+from lawft_trl.assistant.client import LegalClient, Messages
 from lawft_trl.assistant.prompting import answer_part, build_prompt, choose_examples
 from lawft_trl.data.legal_pairs import LegalPair
 from lawft_trl.data.rows import Row
@@ -65,11 +65,12 @@ def assess(plan: Plan, clients: Mapping[str, tuple[LegalClient, str]], out: Path
 
     refuse_existing(out, force=force, mark=MARK, rename="--out")
     rows, pairs, examples, facts = prepare(plan)
+    prompts = {side: _prompts(plan, pairs, examples, client) for side, (client, _) in clients.items()}
     old = read_assessment(plan.against) if plan.against else None
     if old:
-        _require_comparable(old, rows, plan)
-    answers = _ask(plan, pairs, examples, clients)
-    predictions = _score(answers, pairs, corpus_articles(plan.corpus, [answer.text for _, _, _, answer, _ in answers]))
+        _require_comparable(old, rows, prompts["tuned"], facts["generation"])
+    answers = _ask(plan, pairs, prompts, clients)
+    predictions = _score(answers, corpus_articles(plan.corpus, [answer.text for _, _, _, answer, _ in answers]))
     by_side = {(side, strategy): [line for line in predictions if (line["model"], line["strategy"]) == (side, strategy)] for side in SIDES for strategy in plan.strategies}
     comparisons = [{"strategy": name, **each} for name in plan.strategies for each in compare_answers(by_side["base", name], by_side["tuned", name], seed=plan.seed)]
     prompting = [
@@ -91,7 +92,7 @@ def assess(plan: Plan, clients: Mapping[str, tuple[LegalClient, str]], out: Path
         "prompting": add_verdicts(prompting),
         "judge": _judge(judge, plan, pairs, by_side, clients) if judge else None,
         "injections": _injections(plan, clients) if plan.injection_pairs else None,
-        "against": _compare_with(old, by_side, plan) if old else None,
+        "against": _compare_with(old, by_side, pairs, plan) if old else None,
         "can_show": what_it_can_show([pair.group for pair in pairs]),
     }
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -114,9 +115,10 @@ def read_assessment(path: Path) -> Assessment:
         metrics = json.loads((path / MARK).read_text(encoding="utf-8"))
         if metrics["kind"] != _KIND:
             raise ValueError(f"it is of the kind {metrics['kind']}")
+        metrics["strategies"], metrics["generation"].items(), metrics["models"]["tuned"]["name"]
         predictions = [line for _, line in read_jsonl(path / "predictions.jsonl")]
         for line in predictions:
-            line["id"], line["model"], line["strategy"], line["group"], line["scores"].items()
+            line["id"], line["model"], line["strategy"], line["group"], line["prompt_sha256"], line["answer"], line["cut"], line["failed"], line["scores"].items()
     except FileNotFoundError:
         raise InputError(f"{path}: no assessment there (no {MARK}); lawft assess --out {path} makes one") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -124,7 +126,19 @@ def read_assessment(path: Path) -> Assessment:
     return Assessment(path, metrics, predictions)
 
 
-def _ask(plan: Plan, pairs: Sequence[LegalPair], examples: Sequence[LegalPair], clients: Mapping[str, tuple[LegalClient, str]]) -> list[tuple[str, str, LegalPair, Answer, tuple[str, bool]]]:
+def _prompts(plan: Plan, pairs: Sequence[LegalPair], examples: Sequence[LegalPair], client: LegalClient) -> dict[tuple[str, str], Messages]:
+    """What a model is asked: `(strategy, pair)` -> the messages."""
+    system = client.entry.system or ""
+    return {
+        (strategy, pair.id): build_prompt(replace(pair, system=pair.system or system), strategy, choose_examples(pair, examples, plan.shots) if examples else ())
+        for strategy in plan.strategies
+        for pair in pairs
+    }
+
+
+def _ask(
+    plan: Plan, pairs: Sequence[LegalPair], prompts: Mapping[str, Mapping[tuple[str, str], Messages]], clients: Mapping[str, tuple[LegalClient, str]]
+) -> list[tuple[str, str, LegalPair, Answer, tuple[str, bool]]]:
     """`(side, strategy, pair, answer, (prompt_sha256, marked))`; the answer's text is cleaned and without the thinking before it."""
     from tqdm.auto import tqdm
 
@@ -135,9 +149,7 @@ def _ask(plan: Plan, pairs: Sequence[LegalPair], examples: Sequence[LegalPair], 
             for strategy in plan.strategies:
                 answers = []
                 for pair in pairs:
-                    if not pair.system and client.entry.system:
-                        pair = replace(pair, system=client.entry.system)
-                    prompt = build_prompt(pair, strategy, choose_examples(pair, examples, plan.shots) if examples else ())
+                    prompt = prompts[side][strategy, pair.id]
                     answer = asked.ask(prompt)
                     text, marked = answer_part(clean_answer(answer.text), strategy)
                     answers.append(replace(answer, text=text))
@@ -148,7 +160,7 @@ def _ask(plan: Plan, pairs: Sequence[LegalPair], examples: Sequence[LegalPair], 
     return found
 
 
-def _score(answers: Sequence[tuple[str, str, LegalPair, Answer, tuple[str, bool]]], pairs: Sequence[LegalPair], known: Mapping[str, frozenset[str]]) -> list[dict[str, Any]]:
+def _score(answers: Sequence[tuple[str, str, LegalPair, Answer, tuple[str, bool]]], known: Mapping[str, frozenset[str]]) -> list[dict[str, Any]]:
     return [
         {
             "model": side,
@@ -210,21 +222,37 @@ def _injections(plan: Plan, clients: Mapping[str, tuple[LegalClient, str]]) -> d
     return found
 
 
-def _compare_with(old: Assessment, by_side: Mapping[tuple[str, str], Sequence[Mapping[str, Any]]], plan: Plan) -> dict[str, Any]:
-    """The tuned model now against the tuned model then, under the strategies of both."""
+def _compare_with(old: Assessment, by_side: Mapping[tuple[str, str], Sequence[Mapping[str, Any]]], pairs: Sequence[LegalPair], plan: Plan) -> dict[str, Any]:
+    """The tuned model now against the tuned model then, under the strategies of both; the old answers are scored anew, so that both
+    are by the rubric and the rules of now."""
+    named = {pair.id: pair for pair in pairs}
     shared = [name for name in plan.strategies if name in old.metrics["strategies"]]
-    comparisons = [{"strategy": name, **each} for name in shared for each in compare_answers(old.answers("tuned", name), by_side["tuned", name], seed=plan.seed)]
+    comparisons = []
+    for name in shared:
+        then = [
+            {**line, "group": named[line["id"]].group, **score_answer(named[line["id"]], line["answer"], cut=line["cut"], known={})} for line in old.answers("tuned", name)
+        ]
+        comparisons += [{"strategy": name, **each} for each in compare_answers(then, by_side["tuned", name], seed=plan.seed)]
     return {"path": str(old.path), "model": old.metrics["models"]["tuned"]["name"], "comparisons": add_verdicts(comparisons)}
 
 
-def _require_comparable(old: Assessment, rows: Sequence[Row], plan: Plan) -> None:
-    """Raises `InputError` when an earlier assessment asked other pairs or in no way that is asked now."""
-    theirs, ours = ({(row.id, row.prompt[-1]["content"], row.output) for row in side} for side in (read_assessed(old.path / "pairs.jsonl")[0], rows))
+def _require_comparable(old: Assessment, rows: Sequence[Row], prompts: Mapping[tuple[str, str], Messages], generation: Mapping[str, Any]) -> None:
+    """Raises `InputError` when an earlier assessment asked the tuned model something else, or in another way."""
+    own = old.path / "pairs.jsonl"
+    theirs, ours = ({(row.id, row.prompt[-1]["content"]) for row in side} for side in (read_assessed(own)[0], rows))
+    strategies = dict.fromkeys(name for name, _ in prompts)
+    shared = [name for name in strategies if name in old.metrics["strategies"]]
     problems = []
     if theirs != ours:
-        problems.append(f"it asked other pairs: {len(theirs - ours)} of its are not among these, {len(ours - theirs)} of these not among its; its own: --pairs {old.path / 'pairs.jsonl'}")
-    if not set(plan.strategies) & set(old.metrics["strategies"]):
+        problems.append(f"it asked other pairs: {len(theirs - ours)} of its are not among these, {len(ours - theirs)} of these not among its; its own: --pairs {own}")
+    if not shared:
         problems.append(f"it asked under {', '.join(old.metrics['strategies'])}; name one of them with --strategy")
+    then = old.metrics["generation"]
+    problems += [f"{key} was {then.get(key)} and is {value}; the same: --{key.replace('_', '-')} {then.get(key)}" for key, value in generation.items() if then.get(key) != value]
+    for name in shared if theirs == ours else ():
+        other = [line["id"] for line in old.answers("tuned", name) if line["prompt_sha256"] != _sha256(prompts[name, line["id"]])]
+        if other:
+            problems.append(f"strategy {name}: {len(other)} of {len(ours)} prompts were others: another system message, or other --examples or --shots; its own: --pairs {own}")
     if problems:
         raise InputError(f"--against {old.path}: cannot be compared", problems)
 
