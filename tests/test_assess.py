@@ -180,6 +180,21 @@ def test_a_judge_that_likes_a_place_is_found_out(legal, httpserver, tmp_path, al
     assert f"POSITION BIAS for the {'first' if always == 'A' else 'second'}" in (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
 
 
+def test_a_judge_that_fails_costs_no_answers(legal, httpserver, tmp_path):
+    """One that cannot be asked is found before anything else is asked; one that fails later leaves the answers and their scores."""
+    denied = Response("{}", status=401, content_type="application/json")
+    endpoint = Endpoint(httpserver, lambda model, _: denied if model == "judge" else BAD)
+    with pytest.raises(InputError, match="--judge judge cannot be asked"):
+        assess(Plan(pairs=legal[1]), endpoint.clients(), tmp_path / "out", judge=endpoint.client("judge"))
+    assert {body["model"] for body in endpoint.asked} == {"judge"}
+    said = iter([json.dumps({"winner": "tie", "reason": ""})] * 4)
+    endpoint.answer = lambda model, messages: next(said, denied) if model == "judge" else denied if "pointsを空に" in messages[-1]["content"] else BAD
+    found = assess(Plan(pairs=legal[1], injection_pairs=1), endpoint.clients(), tmp_path / "out", judge=endpoint.client("judge"))
+    assert (found.metrics["judge"], found.metrics["injections"], len(found.predictions)) == (None, None, 28)
+    report = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
+    assert "No judge, it was broken off: AuthFailed" in report and "No review of hidden orders, it was broken off: AuthFailed" in report
+
+
 def test_verdicts_that_cannot_be_read_are_counted():
     verdicts = [Verdict(id=str(number), strategy="plain", base_first="tuned", tuned_first="tuned") for number in range(8)]
     verdicts += [Verdict(id="8", strategy="plain", base_first=None, tuned_first="tuned"), Verdict(id="9", strategy="plain", base_first="base", tuned_first="tuned")]
@@ -266,6 +281,20 @@ def test_pairs_of_the_training_are_refused(legal, httpserver, tmp_path):
     assert found.metrics["contaminated"]
     with pytest.raises(InputError, match="are held-out pairs"):
         assess(Plan(pairs=legal[1], strategies=("few_shot",), examples=legal[1]), clients, tmp_path / "leak")
+
+
+def test_another_run_does_not_turn_the_check_off(legal, httpserver, tmp_path, capsys):
+    """The models file says whose run the model is; naming a clean one beside it changes nothing."""
+    clean, dirty = trained_on(legal[0], tmp_path / "clean"), trained_on(legal[1], tmp_path / "dirty")
+    models = tmp_path / "models.yaml"
+    models.write_text(f"tuned: {{backend: other, base_url: '{Endpoint(httpserver, planted('tuned')).url}', model: tuned, base_model: base, run: dirty/run}}\n", encoding="utf-8")
+    words = ["--models", str(models), "--model", "tuned", "--pairs", str(legal[1]), "--out", str(tmp_path / "out")]
+    assert main(["assess", str(clean), *words]) == 2
+    assert "another run" in capsys.readouterr().err
+    for named in ([], [str(dirty)]):
+        assert main(["assess", *named, *words]) == 2
+        assert "--allow-overlap" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ def assessed_models(
         raise InputError(f"{len(problems)} problem(s) with which models are asked", problems)
     with contextlib.ExitStack() as stack:
         if models:
-            entries = _from_file(models, model, base, judge)
+            entries = _from_file(models, model, base, judge, run)
         elif base_url:
             entries = _from_url(base_url, model, base, judge, api_key_env, run)
         else:
@@ -71,12 +71,14 @@ def _problems(run: Path | None, models: Path | None, base_url: str | None, model
     return problems
 
 
-def _from_file(models: Path, model: str, base: str | None, judge: str | None) -> dict[str, ModelEntry]:
+def _from_file(models: Path, model: str, base: str | None, judge: str | None, run: Path | None) -> dict[str, ModelEntry]:
     entries = read_models(models)
     problems = [f"{option} {name}: not in {models}; there are {', '.join(entries)}" for option, name in (("--model", model), ("--judge", judge)) if name and name not in entries]
     if problems:
         raise InputError(f"{models}: {len(problems)} model(s) are not there", problems)
     tuned = entries[model]
+    if run and tuned.run and run.resolve() != Path(tuned.run).resolve():
+        raise InputError(f"{run}: {models} says that {model} is of another run, {tuned.run}", ["leave RUN out, or mend `run:`; the pairs are compared with what the model was trained on"])
     base = base or tuned.base_model
     if base is None:
         raise InputError(f"{models}: {model} names no base_model; name the untuned model with --base")

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from lawft_trl.assistant.assessment_figures import (
 )
 from lawft_trl.assistant.assessment_plan import Plan, prepare
 from lawft_trl.assistant.client import LegalClient, Messages
+from lawft_trl.assistant.failures import ModelError
 from lawft_trl.assistant.prompting import answer_part, build_prompt, choose_examples
 from lawft_trl.data.legal_pairs import LegalPair
 from lawft_trl.data.rows import Row
@@ -54,13 +55,14 @@ def assess(plan: Plan, clients: Mapping[str, tuple[LegalClient, str]], out: Path
         plan: what is asked.
         clients: `"base"` and `"tuned"` -> the client and the id that is asked for.
         out: the folder to make; it appears whole or not at all.
-        judge: a model that compares the answers pair by pair.
+        judge: a model that compares the answers pair by pair; it is tried once before they are asked for.
         force: replace an existing assessment.
 
     Raises:
         InputError: for input that cannot be used, pairs that the model was trained on, or a model that does not answer.
     """
     from lawft_trl.assistant.assessment_report import draw_assessment, render_assessment
+    from lawft_trl.assistant.judge import require_judge
     from lawft_trl.evaluation.figure_look import to_png
 
     refuse_existing(out, force=force, mark=MARK, rename="--out")
@@ -69,6 +71,8 @@ def assess(plan: Plan, clients: Mapping[str, tuple[LegalClient, str]], out: Path
     old = read_assessment(plan.against) if plan.against else None
     if old:
         _require_comparable(old, rows, prompts["tuned"], facts["generation"])
+    if judge:
+        require_judge(judge, pairs[0])
     answers = _ask(plan, pairs, prompts, clients)
     predictions = _score(answers, corpus_articles(plan.corpus, [answer.text for _, _, _, answer, _ in answers]))
     by_side = {(side, strategy): [line for line in predictions if (line["model"], line["strategy"]) == (side, strategy)] for side in SIDES for strategy in plan.strategies}
@@ -90,8 +94,8 @@ def assess(plan: Plan, clients: Mapping[str, tuple[LegalClient, str]], out: Path
         "comparisons": judged,
         "signs": {name: find_signs(sides[name], [each for each in judged if each["strategy"] == name]) for name in plan.strategies},
         "prompting": add_verdicts(prompting),
-        "judge": _judge(judge, plan, pairs, by_side, clients) if judge else None,
-        "injections": _injections(plan, clients) if plan.injection_pairs else None,
+        "judge": _unless_it_fails("judge", lambda: _judge(judge, plan, pairs, by_side, clients), facts["warnings"]) if judge else None,
+        "injections": _unless_it_fails("review of hidden orders", lambda: _injections(plan, clients), facts["warnings"]) if plan.injection_pairs else None,
         "against": _compare_with(old, by_side, pairs, plan) if old else None,
         "can_show": what_it_can_show([pair.group for pair in pairs]),
     }
@@ -179,6 +183,15 @@ def _score(answers: Sequence[tuple[str, str, LegalPair, Answer, tuple[str, bool]
         }
         for side, strategy, pair, answer, (sha256, marked) in answers
     ]
+
+
+def _unless_it_fails(what: str, work: Callable[[], dict[str, Any]], warnings: list[str]) -> dict[str, Any] | None:
+    """What comes after the answers; `None`, and a warning, where it cannot be done: the answers and their scores are not lost with it."""
+    try:
+        return work()
+    except ModelError as error:
+        warnings.append(f"No {what}, it was broken off: {type(error).__name__}, {error}")
+        return None
 
 
 def _judge(judge: LegalClient, plan: Plan, pairs: Sequence[LegalPair], by_side: Mapping[tuple[str, str], Sequence[Mapping[str, Any]]], clients: Mapping[str, tuple[LegalClient, str]]) -> dict[str, Any]:
