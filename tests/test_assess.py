@@ -12,7 +12,17 @@ from hypothesis import strategies as st
 from legal_endpoint import BAD, Endpoint, knows
 from werkzeug import Response
 
-from lawft_trl.assistant.answer_scores import INVENTED, METRICS, UNVERIFIED, VERIFIED, corpus_articles, score_answer
+from lawft_trl.assistant.answer_scores import (
+    INVENTED,
+    METRICS,
+    NOTHING_KNOWN,
+    UNVERIFIED,
+    VERIFIED,
+    corpus_articles,
+    register_of,
+    score_answer,
+    style_parts,
+)
 from lawft_trl.assistant.answer_text import clean_answer
 from lawft_trl.assistant.assessed_pairs import read_assessed
 from lawft_trl.assistant.assessment import assess, read_assessment
@@ -26,6 +36,7 @@ from lawft_trl.cli import main
 from lawft_trl.data.legal_pairs import LEGAL_PAIRS, contract_cases
 from lawft_trl.data.legal_rows import build_legal
 from lawft_trl.errors import InputError
+from lawft_trl.evaluation.paired import sign_flip
 from lawft_trl.recipe import load_recipe
 from lawft_trl.run_dir import begin, finish, unfinished
 from lawft_trl.statutes.passages import Passage, write_corpus
@@ -44,14 +55,14 @@ def legal(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
-    """A corpus that has two articles of 民法 and no other law."""
+    """A corpus that has two articles of 民法 and no other law, and says that they are all."""
     folder = tmp_path_factory.mktemp("statutes") / "corpus"
     texts = {"415": "債務者がその債務の本旨に従った履行をしないときは、債権者は、これによって生じた損害の賠償を請求することができる。", "90": "公の秩序又は善良の風俗に反する法律行為は、無効とする。"}
     passages = [
         Passage(law_id="129AC0000000089", law="民法", provision="main", article=article, paragraph="1", part=0, caption="", text=text, as_of="2026-01-01")
         for article, text in texts.items()
     ]
-    write_corpus(passages, folder, as_of="2026-01-01", sources={}, attribution="test")
+    write_corpus(passages, folder, as_of="2026-01-01", sources={"whole_laws": True}, attribution="test")
     return folder
 
 
@@ -341,18 +352,26 @@ def test_citations_are_looked_up(corpus):
     assert [cited["article"] for cited in found["missed_citations"]] == ["90"]
 
 
+def test_what_an_excerpt_does_not_have_is_not_called_invented(tmp_path):
+    passage = Passage(law_id="129AC0000000089", law="民法", provision="main", article="1", paragraph="1", part=0, caption="", text="私権は、公共の福祉に適合しなければならない。", as_of="2026-01-01")
+    write_corpus([passage], tmp_path / "excerpt", as_of="2026-01-01", sources={}, attribution="test")
+    text = "民法第1条と民法第2条によります。"
+    found = score_answer(PAIRS[0], text, cut=False, known=corpus_articles(tmp_path / "excerpt", [text]))
+    assert [cited["status"] for cited in found["citations"]] == [VERIFIED, UNVERIFIED]
+
+
 def test_forbidden_and_foretold():
     pair = PAIRS[0]
-    assert score_answer(pair, pair.answer, cut=False, known={})["scores"]["clean"] == 1
-    assert score_answer(pair, pair.answer + pair.forbidden[0] + "ちます。", cut=False, known={})["forbidden"] == [pair.forbidden[0]]
-    assert score_answer(pair, pair.answer + "裁判では勝訴できるでしょう。", cut=False, known={})["predictions"] == 1
-    assert score_answer(pair, "", cut=False, known={})["scores"] == dict.fromkeys(METRICS, 0.0)
+    assert score_answer(pair, pair.answer, cut=False, known=NOTHING_KNOWN)["scores"]["clean"] == 1
+    assert score_answer(pair, pair.answer + pair.forbidden[0] + "ちます。", cut=False, known=NOTHING_KNOWN)["forbidden"] == [pair.forbidden[0]]
+    assert score_answer(pair, pair.answer + "裁判では勝訴できるでしょう。", cut=False, known=NOTHING_KNOWN)["predictions"] == 1
+    assert score_answer(pair, "", cut=False, known=NOTHING_KNOWN)["scores"] == dict.fromkeys(METRICS, 0.0)
 
 
 @given(pair=st.sampled_from(PAIRS), text=st.text(alphabet="民法第条415の。です、責任 \n弁護士aＡ", max_size=80), cut=st.booleans())
 @settings(max_examples=60, deadline=None)
 def test_scores_stay_between_nothing_and_all(pair, text, cut):
-    scores = score_answer(pair, text, cut=cut, known={})["scores"]
+    scores = score_answer(pair, text, cut=cut, known=NOTHING_KNOWN)["scores"]
     assert set(scores) == set(METRICS)
     assert all(0 <= score <= 1 for score in scores.values())
 
@@ -363,9 +382,9 @@ def test_points_do_not_depend_on_spaces_and_never_fall_with_more_text(pair, plac
     spaced = pair.answer
     for place in places:
         spaced = spaced[:place] + " " + spaced[place:]
-    assert score_answer(pair, spaced, cut=False, known={})["scores"]["points"] == 1
+    assert score_answer(pair, spaced, cut=False, known=NOTHING_KNOWN)["scores"]["points"] == 1
     half = pair.answer[: len(pair.answer) // 2]
-    assert score_answer(pair, half + "\n" + more, cut=False, known={})["scores"]["points"] >= score_answer(pair, half, cut=False, known={})["scores"]["points"] - 1e-9
+    assert score_answer(pair, half + "\n" + more, cut=False, known=NOTHING_KNOWN)["scores"]["points"] >= score_answer(pair, half, cut=False, known=NOTHING_KNOWN)["scores"]["points"] - 1e-9
 
 
 @given(pair=st.sampled_from(PAIRS), strategy=st.sampled_from(STRATEGIES))
@@ -389,9 +408,23 @@ def test_the_more_is_compared_the_more_each_has_to_show():
 
 
 def test_what_few_pairs_can_show():
-    assert what_it_can_show([str(number) for number in range(13)])["smallest_p"] == 2**-12
-    assert what_it_can_show(list("abcde"))["too_few"]
-    assert what_it_can_show([str(number) for number in range(200)])["detectable"] < 0.2
+    assert what_it_can_show([str(number) for number in range(13)], 7)["smallest_p"] == 2**-12
+    assert what_it_can_show([str(number) for number in range(200)], 7)["detectable"] < 0.2
+
+
+@pytest.mark.parametrize(("groups", "comparisons"), [(5, 1), (6, 1), (8, 7), (9, 7), (10, 35), (11, 35)])
+def test_too_few_is_where_no_verdict_can_come(groups, comparisons):
+    """Every group changes the same way in every metric, which is the most that can be shown."""
+    names = [str(number) for number in range(groups)]
+    most = {"interval": [1.0, 1.0], "p_value": sign_flip([1.0] * groups, names, 0)}
+    shown = {each["verdict"] for each in add_verdicts([most] * comparisons)} == {"better"}
+    assert what_it_can_show(names, comparisons)["too_few"] is not shown
+
+
+@pytest.mark.parametrize("ending", ["（民法第415条）", "（民法第415条（債務不履行）参照）", ""])
+def test_a_citation_at_the_end_does_not_hide_the_register(ending):
+    assert register_of(f"責任を負うこととする{ending}。無効である{ending}。") == "である"
+    assert style_parts(f"責任を負います{ending}。", "です。")["register"] == 1
 
 
 def test_the_report_has_the_length_the_exercise_asks_for():
@@ -408,4 +441,4 @@ def test_a_run_and_its_base_are_served_and_assessed(legal, trained, tmp_path):
     assert metrics["overlap"] == "none"
     assert {model["backend"] for model in metrics["models"].values()} == {"transformers"}
     assert metrics["sides"]["plain"]["tuned"]["pairs"] == metrics["sides"]["plain"]["base"]["pairs"] == 2
-    assert "With fewer than 6 groups no verdict but `no evidence` is possible." in done.stdout
+    assert "With so few groups for so many comparisons no verdict but `no evidence` is possible." in done.stdout

@@ -22,7 +22,8 @@ from conftest import ROOT
 from scripted_model import ANSWER, BASE_ANSWER, CONTRACT, FACTS, QUESTION, TEMPLATE, ScriptedModel, small_corpus
 
 from lawft_trl.assistant import notices
-from lawft_trl.assistant.desk import read_facts
+from lawft_trl.assistant.desk import open_desk, read_facts
+from lawft_trl.assistant.models import entry_from_url
 from lawft_trl.assistant.page_server import _sweep, page_access
 from lawft_trl.assistant.page_session import NotNow, Session
 from lawft_trl.assistant.page_text import citations_panel
@@ -453,6 +454,22 @@ def test_a_session_refuses_before_the_agreement(tmp_path):
         visitor.agree("その他", True)
     assert visitor.upload("contract", {"path": str(file), "orig_name": "x.txt"}).startswith("⚠")
     assert not file.exists() and visitor.documents == {}
+
+
+def test_what_was_cleared_does_not_come_back(model):
+    """The answer is complete in the moment in which the visitor clears everything."""
+    entry = entry_from_url(model.url, "houmu")
+    visitor = Session(purpose="学習・研究")
+    for _ in visitor.carry_out(open_desk(entry), visitor.order("question_answer", text=QUESTION), ["tuned"]):
+        visitor.clear()
+    assert visitor.reports == {} and visitor.turns == {"tuned": [], "base": []}
+    model.hold.clear()
+    answering = visitor.carry_out(open_desk(entry), visitor.order("question_answer", text=QUESTION), ["tuned"])
+    next(answering)
+    visitor.clear()
+    model.hold.set()
+    time.sleep(1)  # the report waits, and is the next news
+    assert list(answering) == [] and visitor.reports == {}
 
 
 def test_an_unexpected_failure_is_logged_without_its_words(tmp_path, caplog):

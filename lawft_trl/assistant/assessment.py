@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lawft_trl import __version__
-from lawft_trl.assistant.answer_scores import corpus_articles, score_answer
+from lawft_trl.assistant.answer_scores import NOTHING_KNOWN, KnownArticles, corpus_articles, score_answer
 from lawft_trl.assistant.answer_text import clean_answer
 from lawft_trl.assistant.asking_pairs import Answer, AskedModel, refuse_failures
 from lawft_trl.assistant.assessed_pairs import read_assessed
@@ -97,7 +97,7 @@ def assess(plan: Plan, clients: Mapping[str, tuple[LegalClient, str]], out: Path
         "judge": _unless_it_fails("judge", lambda: _judge(judge, plan, pairs, by_side, clients), facts["warnings"]) if judge else None,
         "injections": _unless_it_fails("review of hidden orders", lambda: _injections(plan, clients), facts["warnings"]) if plan.injection_pairs else None,
         "against": _compare_with(old, by_side, pairs, plan) if old else None,
-        "can_show": what_it_can_show([pair.group for pair in pairs]),
+        "can_show": what_it_can_show([pair.group for pair in pairs], len(comparisons)),
     }
     out.parent.mkdir(parents=True, exist_ok=True)
     with whole_folder(out, force=force, mark=MARK, rename="--out") as folder:
@@ -164,7 +164,7 @@ def _ask(
     return found
 
 
-def _score(answers: Sequence[tuple[str, str, LegalPair, Answer, tuple[str, bool]]], known: Mapping[str, frozenset[str]]) -> list[dict[str, Any]]:
+def _score(answers: Sequence[tuple[str, str, LegalPair, Answer, tuple[str, bool]]], known: KnownArticles) -> list[dict[str, Any]]:
     return [
         {
             "model": side,
@@ -243,7 +243,7 @@ def _compare_with(old: Assessment, by_side: Mapping[tuple[str, str], Sequence[Ma
     comparisons = []
     for name in shared:
         then = [
-            {**line, "group": named[line["id"]].group, **score_answer(named[line["id"]], line["answer"], cut=line["cut"], known={})} for line in old.answers("tuned", name)
+            {**line, "group": named[line["id"]].group, **score_answer(named[line["id"]], line["answer"], cut=line["cut"], known=NOTHING_KNOWN)} for line in old.answers("tuned", name)
         ]
         comparisons += [{"strategy": name, **each} for each in compare_answers(then, by_side["tuned", name], seed=plan.seed)]
     return {"path": str(old.path), "model": old.metrics["models"]["tuned"]["name"], "comparisons": add_verdicts(comparisons)}
