@@ -24,13 +24,16 @@ from lawft_trl.assistant.answer_scores import (
     style_parts,
 )
 from lawft_trl.assistant.answer_text import clean_answer
+from lawft_trl.assistant.assessed_models import assessed_models
 from lawft_trl.assistant.assessed_pairs import read_assessed
 from lawft_trl.assistant.assessment import assess, read_assessment
 from lawft_trl.assistant.assessment_figures import add_verdicts, what_it_can_show
 from lawft_trl.assistant.assessment_plan import Plan
+from lawft_trl.assistant.desk import open_desk
 from lawft_trl.assistant.documents import document_from_text
 from lawft_trl.assistant.injection_pairs import WEAK_CLAUSE, choose_pairs, injected
 from lawft_trl.assistant.judge import Verdict, describe_verdicts
+from lawft_trl.assistant.models import read_models
 from lawft_trl.assistant.prompting import ANSWER_MARK, STRATEGIES, build_prompt, choose_examples
 from lawft_trl.cli import main
 from lawft_trl.data.legal_pairs import LEGAL_PAIRS, contract_cases
@@ -306,6 +309,26 @@ def test_another_run_does_not_turn_the_check_off(legal, httpserver, tmp_path, ca
         assert main(["assess", *named, *words]) == 2
         assert "--allow-overlap" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_the_base_is_one_model_in_both_commands(tmp_path):
+    """`base_model` is an id also where an alias is called the same; --base may be an alias; a model is not its own base."""
+    models, url = tmp_path / "models.yaml", "http://127.0.0.1:9/v1"
+    models.write_text(
+        f"tuned: {{backend: other, base_url: '{url}', model: t, base_model: qwen}}\nqwen: {{backend: other, base_url: 'http://127.0.0.1:8/v1', model: other}}\nsame: {{backend: other, base_url: '{url}', model: t}}\n",
+        encoding="utf-8",
+    )
+    options = {"run": None, "base_url": None, "judge": None, "api_key_env": None, "timeout": 1.0}
+    opened = open_desk(read_models(models)["tuned"]).models["base"]
+    with assessed_models(models=models, model="tuned", base=None, **options) as asked:
+        client, name = asked.clients["base"]
+        assert (client.entry.base_url, name) == (opened.base_url, opened.model) == (url, "qwen")
+    with assessed_models(models=models, model="tuned", base="qwen", **options) as asked:
+        assert asked.clients["base"][1] == "other"
+    with pytest.raises(InputError, match="that is the tuned model"), assessed_models(models=models, model="tuned", base="same", **options):
+        pass
+    with pytest.raises(InputError, match="that is the tuned model"):
+        open_desk(read_models(models)["tuned"], base=read_models(models)["same"])
 
 
 @pytest.mark.parametrize(
