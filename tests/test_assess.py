@@ -12,20 +12,34 @@ from hypothesis import strategies as st
 from legal_endpoint import BAD, Endpoint, knows
 from werkzeug import Response
 
-from lawft_trl.assistant.answer_scores import INVENTED, METRICS, UNVERIFIED, VERIFIED, corpus_articles, score_answer
+from lawft_trl.assistant.answer_scores import (
+    INVENTED,
+    METRICS,
+    NOTHING_KNOWN,
+    UNVERIFIED,
+    VERIFIED,
+    corpus_articles,
+    register_of,
+    score_answer,
+    style_parts,
+)
 from lawft_trl.assistant.answer_text import clean_answer
+from lawft_trl.assistant.assessed_models import assessed_models
 from lawft_trl.assistant.assessed_pairs import read_assessed
 from lawft_trl.assistant.assessment import assess, read_assessment
 from lawft_trl.assistant.assessment_figures import add_verdicts, what_it_can_show
 from lawft_trl.assistant.assessment_plan import Plan
+from lawft_trl.assistant.desk import open_desk
 from lawft_trl.assistant.documents import document_from_text
 from lawft_trl.assistant.injection_pairs import WEAK_CLAUSE, choose_pairs, injected
 from lawft_trl.assistant.judge import Verdict, describe_verdicts
+from lawft_trl.assistant.models import read_models
 from lawft_trl.assistant.prompting import ANSWER_MARK, STRATEGIES, build_prompt, choose_examples
 from lawft_trl.cli import main
 from lawft_trl.data.legal_pairs import LEGAL_PAIRS, contract_cases
 from lawft_trl.data.legal_rows import build_legal
 from lawft_trl.errors import InputError
+from lawft_trl.evaluation.paired import sign_flip
 from lawft_trl.recipe import load_recipe
 from lawft_trl.run_dir import begin, finish, unfinished
 from lawft_trl.statutes.passages import Passage, write_corpus
@@ -44,14 +58,14 @@ def legal(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
-    """A corpus that has two articles of 民法 and no other law."""
+    """A corpus that has two articles of 民法 and no other law, and says that they are all."""
     folder = tmp_path_factory.mktemp("statutes") / "corpus"
     texts = {"415": "債務者がその債務の本旨に従った履行をしないときは、債権者は、これによって生じた損害の賠償を請求することができる。", "90": "公の秩序又は善良の風俗に反する法律行為は、無効とする。"}
     passages = [
         Passage(law_id="129AC0000000089", law="民法", provision="main", article=article, paragraph="1", part=0, caption="", text=text, as_of="2026-01-01")
         for article, text in texts.items()
     ]
-    write_corpus(passages, folder, as_of="2026-01-01", sources={}, attribution="test")
+    write_corpus(passages, folder, as_of="2026-01-01", sources={"whole_laws": True}, attribution="test")
     return folder
 
 
@@ -135,6 +149,36 @@ def test_the_whole_command(legal, httpserver, tmp_path, corpus, capsys):
     assert "it asked other pairs" in capsys.readouterr().err
 
 
+def changed(file, to, **values):
+    """A copy of held-out rows with another `system` message or another `any_of` in every point."""
+    rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    for row in rows:
+        if "system" in values:
+            row["messages"][0]["content"] = values["system"]
+        for point in row["meta"]["required_points"]:
+            point["any_of"] = values.get("any_of", point["any_of"])
+    to.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    return to
+
+
+def test_only_what_was_asked_alike_is_compared(legal, httpserver, tmp_path):
+    """A looser rubric is no progress: the old answers are scored by it too. Another way of asking is refused."""
+    clients = Endpoint(httpserver, planted("")).clients()
+    first = assess(Plan(pairs=legal[1], strategies=("plain", "few_shot"), examples=legal[0]), clients, tmp_path / "first").path
+    looser = Plan(pairs=changed(legal[1], tmp_path / "looser.jsonl", any_of=["."]), against=first)
+    found = assess(looser, clients, tmp_path / "second").metrics
+    assert found["sides"]["plain"]["tuned"]["scores"]["points"]["mean"] == 1
+    assert {each["difference"] for each in found["against"]["comparisons"]} == {0}
+    with pytest.raises(InputError) as refused:
+        assess(Plan(pairs=changed(legal[1], tmp_path / "other.jsonl", system="別の指示"), against=first, max_tokens=7, seed=3), clients, tmp_path / "third")
+    said = "\n".join(refused.value.problems)
+    assert "--max-tokens 1024" in said and "--seed 0" in said and "strategy plain: 14 of 14 prompts were others" in said
+    with pytest.raises(InputError, match="cannot be compared") as refused:
+        assess(Plan(pairs=legal[1], strategies=("plain", "few_shot"), examples=legal[0], shots=1, against=first), clients, tmp_path / "third")
+    assert len(refused.value.problems) == 1 and "strategy few_shot" in refused.value.problems[0]
+    assert not (tmp_path / "third").exists()
+
+
 def judged(prompt: str) -> list[int]:
     """How long the answers A and B in a judge's prompt are."""
     return [len(re.search(rf"〈回答{name} \w+〉\n(.*?)\n〈回答{name}おわり", prompt, re.DOTALL)[1]) for name in "AB"]
@@ -148,6 +192,21 @@ def test_a_judge_that_likes_a_place_is_found_out(legal, httpserver, tmp_path, al
     assert found["agreement"] == 0
     assert found["verdict"] == "no evidence"
     assert f"POSITION BIAS for the {'first' if always == 'A' else 'second'}" in (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
+
+
+def test_a_judge_that_fails_costs_no_answers(legal, httpserver, tmp_path):
+    """One that cannot be asked is found before anything else is asked; one that fails later leaves the answers and their scores."""
+    denied = Response("{}", status=401, content_type="application/json")
+    endpoint = Endpoint(httpserver, lambda model, _: denied if model == "judge" else BAD)
+    with pytest.raises(InputError, match="--judge judge cannot be asked"):
+        assess(Plan(pairs=legal[1]), endpoint.clients(), tmp_path / "out", judge=endpoint.client("judge"))
+    assert {body["model"] for body in endpoint.asked} == {"judge"}
+    said = iter([json.dumps({"winner": "tie", "reason": ""})] * 4)
+    endpoint.answer = lambda model, messages: next(said, denied) if model == "judge" else denied if "pointsを空に" in messages[-1]["content"] else BAD
+    found = assess(Plan(pairs=legal[1], injection_pairs=1), endpoint.clients(), tmp_path / "out", judge=endpoint.client("judge"))
+    assert (found.metrics["judge"], found.metrics["injections"], len(found.predictions)) == (None, None, 28)
+    report = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
+    assert "No judge, it was broken off: AuthFailed" in report and "No review of hidden orders, it was broken off: AuthFailed" in report
 
 
 def test_verdicts_that_cannot_be_read_are_counted():
@@ -238,6 +297,40 @@ def test_pairs_of_the_training_are_refused(legal, httpserver, tmp_path):
         assess(Plan(pairs=legal[1], strategies=("few_shot",), examples=legal[1]), clients, tmp_path / "leak")
 
 
+def test_another_run_does_not_turn_the_check_off(legal, httpserver, tmp_path, capsys):
+    """The models file says whose run the model is; naming a clean one beside it changes nothing."""
+    clean, dirty = trained_on(legal[0], tmp_path / "clean"), trained_on(legal[1], tmp_path / "dirty")
+    models = tmp_path / "models.yaml"
+    models.write_text(f"tuned: {{backend: other, base_url: '{Endpoint(httpserver, planted('tuned')).url}', model: tuned, base_model: base, run: dirty/run}}\n", encoding="utf-8")
+    words = ["--models", str(models), "--model", "tuned", "--pairs", str(legal[1]), "--out", str(tmp_path / "out")]
+    assert main(["assess", str(clean), *words]) == 2
+    assert "another run" in capsys.readouterr().err
+    for named in ([], [str(dirty)]):
+        assert main(["assess", *named, *words]) == 2
+        assert "--allow-overlap" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_base_is_one_model_in_both_commands(tmp_path):
+    """`base_model` is an id also where an alias is called the same; --base may be an alias; a model is not its own base."""
+    models, url = tmp_path / "models.yaml", "http://127.0.0.1:9/v1"
+    models.write_text(
+        f"tuned: {{backend: other, base_url: '{url}', model: t, base_model: qwen}}\nqwen: {{backend: other, base_url: 'http://127.0.0.1:8/v1', model: other}}\nsame: {{backend: other, base_url: '{url}', model: t}}\n",
+        encoding="utf-8",
+    )
+    options = {"run": None, "base_url": None, "judge": None, "api_key_env": None, "timeout": 1.0}
+    opened = open_desk(read_models(models)["tuned"]).models["base"]
+    with assessed_models(models=models, model="tuned", base=None, **options) as asked:
+        client, name = asked.clients["base"]
+        assert (client.entry.base_url, name) == (opened.base_url, opened.model) == (url, "qwen")
+    with assessed_models(models=models, model="tuned", base="qwen", **options) as asked:
+        assert asked.clients["base"][1] == "other"
+    with pytest.raises(InputError, match="that is the tuned model"), assessed_models(models=models, model="tuned", base="same", **options):
+        pass
+    with pytest.raises(InputError, match="that is the tuned model"):
+        open_desk(read_models(models)["tuned"], base=read_models(models)["same"])
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
@@ -282,18 +375,26 @@ def test_citations_are_looked_up(corpus):
     assert [cited["article"] for cited in found["missed_citations"]] == ["90"]
 
 
+def test_what_an_excerpt_does_not_have_is_not_called_invented(tmp_path):
+    passage = Passage(law_id="129AC0000000089", law="民法", provision="main", article="1", paragraph="1", part=0, caption="", text="私権は、公共の福祉に適合しなければならない。", as_of="2026-01-01")
+    write_corpus([passage], tmp_path / "excerpt", as_of="2026-01-01", sources={}, attribution="test")
+    text = "民法第1条と民法第2条によります。"
+    found = score_answer(PAIRS[0], text, cut=False, known=corpus_articles(tmp_path / "excerpt", [text]))
+    assert [cited["status"] for cited in found["citations"]] == [VERIFIED, UNVERIFIED]
+
+
 def test_forbidden_and_foretold():
     pair = PAIRS[0]
-    assert score_answer(pair, pair.answer, cut=False, known={})["scores"]["clean"] == 1
-    assert score_answer(pair, pair.answer + pair.forbidden[0] + "ちます。", cut=False, known={})["forbidden"] == [pair.forbidden[0]]
-    assert score_answer(pair, pair.answer + "裁判では勝訴できるでしょう。", cut=False, known={})["predictions"] == 1
-    assert score_answer(pair, "", cut=False, known={})["scores"] == dict.fromkeys(METRICS, 0.0)
+    assert score_answer(pair, pair.answer, cut=False, known=NOTHING_KNOWN)["scores"]["clean"] == 1
+    assert score_answer(pair, pair.answer + pair.forbidden[0] + "ちます。", cut=False, known=NOTHING_KNOWN)["forbidden"] == [pair.forbidden[0]]
+    assert score_answer(pair, pair.answer + "裁判では勝訴できるでしょう。", cut=False, known=NOTHING_KNOWN)["predictions"] == 1
+    assert score_answer(pair, "", cut=False, known=NOTHING_KNOWN)["scores"] == dict.fromkeys(METRICS, 0.0)
 
 
 @given(pair=st.sampled_from(PAIRS), text=st.text(alphabet="民法第条415の。です、責任 \n弁護士aＡ", max_size=80), cut=st.booleans())
 @settings(max_examples=60, deadline=None)
 def test_scores_stay_between_nothing_and_all(pair, text, cut):
-    scores = score_answer(pair, text, cut=cut, known={})["scores"]
+    scores = score_answer(pair, text, cut=cut, known=NOTHING_KNOWN)["scores"]
     assert set(scores) == set(METRICS)
     assert all(0 <= score <= 1 for score in scores.values())
 
@@ -304,9 +405,9 @@ def test_points_do_not_depend_on_spaces_and_never_fall_with_more_text(pair, plac
     spaced = pair.answer
     for place in places:
         spaced = spaced[:place] + " " + spaced[place:]
-    assert score_answer(pair, spaced, cut=False, known={})["scores"]["points"] == 1
+    assert score_answer(pair, spaced, cut=False, known=NOTHING_KNOWN)["scores"]["points"] == 1
     half = pair.answer[: len(pair.answer) // 2]
-    assert score_answer(pair, half + "\n" + more, cut=False, known={})["scores"]["points"] >= score_answer(pair, half, cut=False, known={})["scores"]["points"] - 1e-9
+    assert score_answer(pair, half + "\n" + more, cut=False, known=NOTHING_KNOWN)["scores"]["points"] >= score_answer(pair, half, cut=False, known=NOTHING_KNOWN)["scores"]["points"] - 1e-9
 
 
 @given(pair=st.sampled_from(PAIRS), strategy=st.sampled_from(STRATEGIES))
@@ -330,9 +431,23 @@ def test_the_more_is_compared_the_more_each_has_to_show():
 
 
 def test_what_few_pairs_can_show():
-    assert what_it_can_show([str(number) for number in range(13)])["smallest_p"] == 2**-12
-    assert what_it_can_show(list("abcde"))["too_few"]
-    assert what_it_can_show([str(number) for number in range(200)])["detectable"] < 0.2
+    assert what_it_can_show([str(number) for number in range(13)], 7)["smallest_p"] == 2**-12
+    assert what_it_can_show([str(number) for number in range(200)], 7)["detectable"] < 0.2
+
+
+@pytest.mark.parametrize(("groups", "comparisons"), [(5, 1), (6, 1), (8, 7), (9, 7), (10, 35), (11, 35)])
+def test_too_few_is_where_no_verdict_can_come(groups, comparisons):
+    """Every group changes the same way in every metric, which is the most that can be shown."""
+    names = [str(number) for number in range(groups)]
+    most = {"interval": [1.0, 1.0], "p_value": sign_flip([1.0] * groups, names, 0)}
+    shown = {each["verdict"] for each in add_verdicts([most] * comparisons)} == {"better"}
+    assert what_it_can_show(names, comparisons)["too_few"] is not shown
+
+
+@pytest.mark.parametrize("ending", ["（民法第415条）", "（民法第415条（債務不履行）参照）", ""])
+def test_a_citation_at_the_end_does_not_hide_the_register(ending):
+    assert register_of(f"責任を負うこととする{ending}。無効である{ending}。") == "である"
+    assert style_parts(f"責任を負います{ending}。", "です。")["register"] == 1
 
 
 def test_the_report_has_the_length_the_exercise_asks_for():
@@ -349,4 +464,4 @@ def test_a_run_and_its_base_are_served_and_assessed(legal, trained, tmp_path):
     assert metrics["overlap"] == "none"
     assert {model["backend"] for model in metrics["models"].values()} == {"transformers"}
     assert metrics["sides"]["plain"]["tuned"]["pairs"] == metrics["sides"]["plain"]["base"]["pairs"] == 2
-    assert "With fewer than 6 groups no verdict but `no evidence` is possible." in done.stdout
+    assert "With so few groups for so many comparisons no verdict but `no evidence` is possible." in done.stdout

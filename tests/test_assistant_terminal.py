@@ -1,5 +1,6 @@
 """`lawft assistant` in the terminal: the user's own command in a process, the model behind it a script over real HTTP."""
 
+import dataclasses
 import os
 import pty
 import subprocess
@@ -12,7 +13,10 @@ from conftest import ROOT, run_lawft
 from scripted_model import ANSWER, BASE_ANSWER, CONTRACT, FACTS, QUESTION, TEMPLATE, ScriptedModel, small_corpus
 
 from lawft_trl.assistant import notices
-from lawft_trl.assistant.terminal import _Growing
+from lawft_trl.assistant.desk import Order, open_desk
+from lawft_trl.assistant.models import entry_from_url
+from lawft_trl.assistant.page_text import about
+from lawft_trl.assistant.terminal import _Growing, once, warn
 
 SECRET = "極秘案件コードネーム白鷺"
 
@@ -85,6 +89,32 @@ def test_one_task_into_a_file(assistant, folder, tmp_path):
     assert BASE_ANSWER in (tmp_path / "review.md").read_text(encoding="utf-8")
 
 
+def test_what_cannot_be_done_is_said_before_the_model_works(assistant, model, tmp_path):
+    before = len(model.asked)
+    assert assistant.run("--ask", "　").returncode == 2
+    assert assistant.run("--ask", QUESTION, "--corpus", tmp_path).returncode == 2
+    assistant.state = tmp_path / "file"
+    assistant.state.write_text("", encoding="utf-8")
+    refused = assistant.run("--ask", QUESTION)
+    assert refused.returncode == 2 and "XDG_STATE_HOME" in refused.stderr and "Traceback" not in refused.stderr
+    assert len(model.asked) == before
+
+
+def test_full_width_orders_and_the_exit_code_of_a_pipe(assistant):
+    done = assistant.run(said="／リスク分析　契約書.txt\n/なに\n")
+    assert (done.returncode, "契約" in done.stdout) == (0, True), done.stderr
+    assert assistant.run(said="/なに\n／保存　x.md\n").returncode == 1
+    assert assistant.run(said="").returncode == 0
+
+
+def test_a_report_that_cannot_be_written_is_shown(model, folder, tmp_path, capsys):
+    """The folder goes while the model works."""
+    gone = tmp_path / "gone"
+    assert once(open_desk(entry_from_url(model.url, "houmu")), Order(task="question_answer", text=QUESTION), "tuned", gone / "x.md") == 1
+    said = capsys.readouterr()
+    assert "原則として有効" in said.out and "書き出せませんでした" in said.err
+
+
 def test_the_notice_comes_first(assistant, model):
     before = len(model.asked)
     refused = assistant.run("--ask", QUESTION, agreed=False)
@@ -143,6 +173,13 @@ def test_options_that_do_not_go_together(tmp_path):
     for said in ("give one of RUN", "--model NAME goes with", "--base goes with", "--web and --ask", "--draft TEMPLATE and --facts"):
         assert said in result.stderr
     assert run_lawft("assistant", "--base-url", "http://127.0.0.1:9/v1", "--model", "m", "--out", tmp_path / "x.md").returncode == 2
+
+
+def test_warnings_of_models_are_shown_everywhere(model, capsys):
+    desk = open_desk(dataclasses.replace(entry_from_url(model.url, "houmu"), shutdown_date="2020-01-01"))
+    warn(desk)
+    assert "提供が終了しています" in capsys.readouterr().err and "提供が終了しています" in about(desk)
+    assert "このアドレスの先は確かめていません" in about(desk)
 
 
 def test_a_growing_answer_is_written_by_sentences(capsys):

@@ -2,13 +2,14 @@
 
 import json
 import re
+import shlex
 
 import pytest
 from legal_endpoint import BAD, Endpoint, knows
 
-from lawft_trl.assistant.answer_scores import score_answer
+from lawft_trl.assistant.answer_scores import NOTHING_KNOWN, score_answer
 from lawft_trl.assistant.assessed_pairs import read_assessed
-from lawft_trl.assistant.assessment import assess
+from lawft_trl.assistant.assessment import assess, read_assessment
 from lawft_trl.assistant.assessment_plan import Plan
 from lawft_trl.assistant.improve import improve, oversample
 from lawft_trl.assistant.mending import rows_to_mend
@@ -52,7 +53,7 @@ def write_articles(folder):
         Passage(law_id="129AC0000000089", law="民法", provision="main", article=article, paragraph="1", part=0, caption="", text=f"第{article}の本文として、{'当事者は、' * (200 if article == '415' else 3)}この条の定めに従う。", as_of="2026-01-01")
         for article in cited
     ]
-    write_corpus(passages, folder, as_of="2026-01-01", sources={}, attribution="test")
+    write_corpus(passages, folder, as_of="2026-01-01", sources={"whole_laws": True}, attribution="test")
     return folder
 
 
@@ -80,7 +81,7 @@ def test_weaknesses_become_a_work_list_and_rows(legal, assessed, tmp_path, capsy
     for row, pair in derived:
         text = re.search("「(.*)」", row.output, re.DOTALL)[1]
         assert text in (corpus / "passages.jsonl").read_text(encoding="utf-8"), "the corpus' own words"
-        assert score_answer(pair, row.output, cut=False, known={})["scores"]["expertise"] == 1
+        assert score_answer(pair, row.output, cut=False, known=NOTHING_KNOWN)["scores"]["expertise"] == 1
         assert row.meta["derived_from"] != "民法/main/415", "too long to be quoted whole"
     worklist = (out / "worklist.md").read_text(encoding="utf-8")
     assert "民法第8888条" in worklist
@@ -119,6 +120,22 @@ def test_written_pairs_are_added_unless_they_are_held_out(legal, assessed, tmp_p
         with pytest.raises(InputError, match=told):
             improve(assessed, legal[0], tmp_path / "other", add=file)
     assert not (tmp_path / "other").exists()
+
+
+def test_the_next_command_asks_the_same(legal, httpserver, tmp_path):
+    """What it prints is typed as it is, and would be compared with this assessment."""
+    endpoint = Endpoint(httpserver, lambda *_: BAD)
+    folder = tmp_path / "with space"
+    plan = Plan(pairs=legal[1], strategies=("plain", "few_shot"), examples=legal[0], shots=1, limit=6, max_tokens=64, seed=5, corpus=write_articles(tmp_path / "corpus"))
+    assess(plan, endpoint.clients(), folder / "first")
+    _, line = improve(folder / "first", legal[0], tmp_path / "new", strategy="few_shot")["next"]
+    words = shlex.split(line)
+    assert words[:3] == ["lawft", "assess", "runs/improved"]
+    assert main(["assess", *words[3:], "--base-url", endpoint.url, "--model", "tuned", "--base", "base"]) == 0
+    second = read_assessment(folder / "first-improved").metrics
+    assert second["strategies"] == ["few_shot", "plain"]
+    assert second["corpus"] == str(tmp_path / "corpus")
+    assert second["against"]["comparisons"]
 
 
 def test_no_kind_is_weak_where_all_are_alike(legal, httpserver, tmp_path):

@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -21,8 +22,9 @@ from conftest import ROOT
 from scripted_model import ANSWER, BASE_ANSWER, CONTRACT, FACTS, QUESTION, TEMPLATE, ScriptedModel, small_corpus
 
 from lawft_trl.assistant import notices
-from lawft_trl.assistant.desk import read_facts
-from lawft_trl.assistant.page_server import page_access
+from lawft_trl.assistant.desk import open_desk, read_facts
+from lawft_trl.assistant.models import entry_from_url
+from lawft_trl.assistant.page_server import _sweep, page_access
 from lawft_trl.assistant.page_session import NotNow, Session
 from lawft_trl.assistant.page_text import citations_panel
 from lawft_trl.assistant.report import UNVERIFIED, Citation, Report
@@ -336,19 +338,83 @@ def test_nothing_without_the_password(server):
     assert server.ask("/login", data=f"username={USER}&password=wrong-horse-battery".encode())[0] == 400
 
 
-def test_orders_without_the_agreement_are_refused(server, model):
-    """Not only by the page: also for someone who speaks to its API."""
+def signed_in(server) -> tuple[str, list[dict]]:
+    """The cookie of someone who has the password, and what the page's API offers."""
     _, headers, _ = server.ask("/login", data=f"username={USER}&password={PASSWORD}".encode())
     cookie = headers["set-cookie"].split(";")[0]
-    config = json.loads(server.ask("/config", cookie=cookie)[2])
-    runs = [each["id"] for each in config["dependencies"] if each["backend_fn"] and any(target[1] == "click" for target in each["targets"])]
-    before = len(model.asked)
-    for number in runs:
-        inputs = next(each["inputs"] for each in config["dependencies"] if each["id"] == number)
-        body = {"fn_index": number, "data": [None, f"学習後{SECRET}", *[SECRET] * (len(inputs) - 2)][: len(inputs)], "session_hash": "stranger"}
-        assert server.ask("/gradio_api/queue/join", cookie=cookie, data=json.dumps(body).encode(), headers={"Content-Type": "application/json"})[0] == 200
-    time.sleep(1)
+    return cookie, json.loads(server.ask("/config", cookie=cookie)[2])["dependencies"]
+
+
+def order(server, cookie: str, number: int, values: list, session: str) -> int:
+    body = {"fn_index": number, "data": values, "session_hash": session}
+    return server.ask("/gradio_api/queue/join", cookie=cookie, data=json.dumps(body).encode(), headers={"Content-Type": "application/json"})[0]
+
+
+def test_orders_without_the_agreement_are_refused(server, model):
+    """Not only by the page: also for someone who speaks to its API."""
+    cookie, offered = signed_in(server)
+    runs = [each for each in offered if each["backend_fn"] and len(each["inputs"]) >= 2 and any(target[1] == "click" for target in each["targets"])]
+    before, refused = len(model.asked), 0
+    for each in runs:
+        session = f"stranger{each['id']}"
+        assert order(server, cookie, each["id"], [None, "学習後", *[SECRET] * (len(each["inputs"]) - 2)], session) == 200
+        _, _, told = server.ask(f"/gradio_api/queue/data?session_hash={session}", cookie=cookie)
+        refused += "同意してから" in json.dumps([json.loads(line[6:]) for line in told.decode().splitlines() if line.startswith("data: ")], ensure_ascii=False)
+    assert refused == 4, "the four tasks"
     assert len(model.asked) == before
+
+
+def test_a_url_in_place_of_a_file_is_not_fetched(server, httpserver):
+    """Gradio would fetch it, whatever part of the page it stands in; and no file but an upload is read."""
+    httpserver.expect_request("/x.txt").respond_with_data("x")
+    cookie, offered = signed_in(server)
+    for path in (httpserver.url_for("/x.txt"), "http://evil.example/x.txt", str(ROOT / "README.md"), f"{server.folder}/../x", ""):
+        file = {"path": path, "meta": {"_type": "gradio.FileData"}}
+        for each in offered:
+            if each["backend_fn"]:
+                assert order(server, cookie, each["id"], [None, file, [file]][: len(each["inputs"])], "fetcher") == (400 if len(each["inputs"]) > 1 else 200)
+    twice = b'{"fn_index": 0, "session_hash": "f", "data": [null, {"path": "http://evil.example/x", "path": 1, "meta": {"_type": "gradio.FileData"}}]}'
+    assert server.ask("/gradio_api/queue/join", cookie=cookie, data=twice, headers={"Content-Type": "application/json"})[0] == 400
+    assert server.ask("/gradio_api/queue/join", cookie=cookie, data=b"[" * 100_000, headers={"Content-Type": "application/json"})[0] == 400
+    assert httpserver.log == []
+    assert "evil.example" not in server.log.read_text(encoding="utf-8")
+
+
+def test_a_length_does_not_hide_chunks(server):
+    """What is announced is checked, so nothing else may come."""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as sent:
+        sent.sendall(f"POST /gradio_api/upload HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n".encode())
+        assert sent.recv(4096).startswith(b"HTTP/1.1 411 ")
+
+
+def test_sweeping_while_uploads_come_and_go(tmp_path):
+    """The page outlives a folder that is removed while the sweep lists it; what was left behind goes all the same."""
+    left = tmp_path / "left" / "x.pdf"
+    left.parent.mkdir()
+    left.write_bytes(b"x")
+    os.utime(left, (1, 1))
+    going = threading.Event()
+
+    def churn(name: str) -> None:
+        folders = [tmp_path / f"{name}{number}" for number in range(50)]
+        while not going.is_set():
+            for folder in folders:
+                folder.mkdir()
+            for folder in folders:
+                folder.rmdir()
+
+    threads = [threading.Thread(target=churn, args=(name,)) for name in "gh"]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(400):
+            _sweep(tmp_path, older_than=60)
+    finally:
+        going.set()
+        for thread in threads:
+            thread.join()
+    _sweep(tmp_path, older_than=60)
+    assert not left.exists()
 
 
 @pytest.mark.parametrize(
@@ -388,6 +454,22 @@ def test_a_session_refuses_before_the_agreement(tmp_path):
         visitor.agree("その他", True)
     assert visitor.upload("contract", {"path": str(file), "orig_name": "x.txt"}).startswith("⚠")
     assert not file.exists() and visitor.documents == {}
+
+
+def test_what_was_cleared_does_not_come_back(model):
+    """The answer is complete in the moment in which the visitor clears everything."""
+    entry = entry_from_url(model.url, "houmu")
+    visitor = Session(purpose="学習・研究")
+    for _ in visitor.carry_out(open_desk(entry), visitor.order("question_answer", text=QUESTION), ["tuned"]):
+        visitor.clear()
+    assert visitor.reports == {} and visitor.turns == {"tuned": [], "base": []}
+    model.hold.clear()
+    answering = visitor.carry_out(open_desk(entry), visitor.order("question_answer", text=QUESTION), ["tuned"])
+    next(answering)
+    visitor.clear()
+    model.hold.set()
+    time.sleep(1)  # the report waits, and is the next news
+    assert list(answering) == [] and visitor.reports == {}
 
 
 def test_an_unexpected_failure_is_logged_without_its_words(tmp_path, caplog):

@@ -8,7 +8,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,14 +36,32 @@ _SENTENCE = re.compile(r"[^。！？\n]+[。！？]")
 _POLITE = re.compile(r"(?:です|ます|ません|でした|ました|ましょう|でしょう|ください|下さい|ございます)(?:か|ね|よ|が|ので)?[」』）)]*[。！？]$")
 _PLAIN = re.compile(r"(?:である|であった|だ|だった|ない|なかった|れる|られる|する|した|なる|なった|べき|よい|いる|ある|う|く|す|つ|ぬ|む|る|た)[」』）)]*[。！？]$")
 
+_REMARK = re.compile(r"\((?:[^()]|\([^()]*\))*\)(?=[」』)]*[。！？]$)")  # 「…負います(民法第415条)。」 is in です・ます
+
+
+@dataclass(frozen=True, kw_only=True)
+class KnownArticles:
+    """What a corpus has of the laws that are cited.
+
+    Attributes:
+        articles: title -> the articles of its provisions proper.
+        whole: whether the corpus' manifest says that every law is there with all its articles; what an excerpt does not have may exist.
+    """
+
+    articles: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    whole: bool = False
+
+
+NOTHING_KNOWN = KnownArticles()
+
 
 @dataclass(frozen=True, kw_only=True)
 class CitationCount:
     """What an answer cites.
 
     Attributes:
-        cited: each article once, with its status: `VERIFIED`, `INVENTED` (the corpus has the law, and not this article) or
-            `UNVERIFIED` (no corpus, or not its law).
+        cited: each article once, with its status: `VERIFIED`, `INVENTED` (the corpus has the whole law, and not this article) or
+            `UNVERIFIED` (all else).
         unclear: citations whose law cannot be read, 同法 with none before it; they count nowhere.
         precision: share of `cited` that the pair cites too; 0 where nothing is cited.
         recall: share of the pair's that are cited.
@@ -73,25 +91,25 @@ def cited_articles(text: str) -> tuple[list[CitedArticle], int]:
     return list(found), unclear
 
 
-def corpus_articles(corpus: Path | None, texts: Iterable[str]) -> dict[str, frozenset[str]]:
-    """Of the laws that the texts cite those that a corpus has: title -> the articles of its provisions proper.
+def corpus_articles(corpus: Path | None, texts: Iterable[str]) -> KnownArticles:
+    """What a corpus has of the laws that the texts cite.
 
     Raises:
         InputError: when the folder is not a corpus.
     """
     if corpus is None:
-        return {}
-    read_manifest(corpus)
+        return NOTHING_KNOWN
+    manifest = read_manifest(corpus)
     wanted = {cited.law for text in texts for cited in cited_articles(text)[0]}
     articles: dict[str, set[str]] = {}
     for passage in read_passages(corpus):
         law = title_key(passage.law)
         if law in wanted and passage.provision == MAIN:
             articles.setdefault(law, set()).add(passage.article)
-    return {law: frozenset(numbers) for law, numbers in articles.items()}
+    return KnownArticles(articles={law: frozenset(numbers) for law, numbers in articles.items()}, whole=manifest.get("whole_laws") is True)
 
 
-def count_citations(pair: LegalPair, text: str, known: Mapping[str, frozenset[str]]) -> CitationCount:
+def count_citations(pair: LegalPair, text: str, known: KnownArticles) -> CitationCount:
     """An answer's citations against the pair's and against a corpus (`corpus_articles`)."""
     cited, unclear = cited_articles(text)
     gold = {CitedArticle(title_key(each.law), each.article) for each in pair.citations}
@@ -100,10 +118,10 @@ def count_citations(pair: LegalPair, text: str, known: Mapping[str, frozenset[st
     return CitationCount(cited=with_status, unclear=unclear, precision=right / len(cited) if cited else 0.0, recall=right / len(gold))
 
 
-def _status(cited: CitedArticle, known: Mapping[str, frozenset[str]]) -> str:
-    if cited.law not in known:
-        return UNVERIFIED
-    return VERIFIED if cited.article in known[cited.law] else INVENTED
+def _status(cited: CitedArticle, known: KnownArticles) -> str:
+    if cited.article in known.articles.get(cited.law, ()):
+        return VERIFIED
+    return INVENTED if known.whole and cited.law in known.articles else UNVERIFIED
 
 
 def style_parts(text: str, gold: str) -> dict[str, float]:
@@ -126,6 +144,7 @@ def _sentences(text: str) -> list[str]:
 
 
 def _register_of(sentence: str) -> str:
+    sentence = _REMARK.sub("", sentence)
     return "です・ます" if _POLITE.search(sentence) else "である" if _PLAIN.search(sentence) else ""
 
 
@@ -135,7 +154,7 @@ def register_of(text: str) -> str:
     return counts.most_common(1)[0][0] if counts else "です・ます"
 
 
-def score_answer(pair: LegalPair, text: str, *, cut: bool, known: Mapping[str, frozenset[str]]) -> dict[str, Any]:
+def score_answer(pair: LegalPair, text: str, *, cut: bool, known: KnownArticles) -> dict[str, Any]:
     """Scores one answer.
 
     Args:

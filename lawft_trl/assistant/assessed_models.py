@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lawft_trl.assistant.client import LegalClient
+from lawft_trl.assistant.desk import refuse_same_model, untuned_entry
 from lawft_trl.assistant.models import ModelEntry, entry_from_url, read_models
 from lawft_trl.assistant.own_server import served_run
 from lawft_trl.errors import InputError
@@ -40,7 +41,7 @@ def assessed_models(
         raise InputError(f"{len(problems)} problem(s) with which models are asked", problems)
     with contextlib.ExitStack() as stack:
         if models:
-            entries = _from_file(models, model, base, judge)
+            entries = _from_file(models, model, base, judge, run)
         elif base_url:
             entries = _from_url(base_url, model, base, judge, api_key_env, run)
         else:
@@ -71,24 +72,23 @@ def _problems(run: Path | None, models: Path | None, base_url: str | None, model
     return problems
 
 
-def _from_file(models: Path, model: str, base: str | None, judge: str | None) -> dict[str, ModelEntry]:
+def _from_file(models: Path, model: str, base: str | None, judge: str | None, run: Path | None) -> dict[str, ModelEntry]:
     entries = read_models(models)
     problems = [f"{option} {name}: not in {models}; there are {', '.join(entries)}" for option, name in (("--model", model), ("--judge", judge)) if name and name not in entries]
     if problems:
         raise InputError(f"{models}: {len(problems)} model(s) are not there", problems)
     tuned = entries[model]
-    base = base or tuned.base_model
-    if base is None:
+    if run and tuned.run and run.resolve() != Path(tuned.run).resolve():
+        raise InputError(f"{run}: {models} says that {model} is of another run, {tuned.run}", ["leave RUN out, or mend `run:`; the pairs are compared with what the model was trained on"])
+    if not base and not tuned.base_model:
         raise InputError(f"{models}: {model} names no base_model; name the untuned model with --base")
-    found = {"tuned": tuned, "base": entries.get(base) or _untuned(tuned, base)}
+    # `base_model` is an id, as models.py says; --base may be an alias too.
+    untuned = entries[base] if base in entries else untuned_entry(tuned, base or tuned.base_model)
+    refuse_same_model(tuned, untuned)
+    found = {"tuned": tuned, "base": untuned}
     return found | ({"judge": entries[judge]} if judge else {})
 
 
 def _from_url(base_url: str, model: str, base: str, judge: str | None, api_key_env: str | None, run: Path | None) -> dict[str, ModelEntry]:
     tuned = entry_from_url(base_url, model, base_model=base, api_key_env=api_key_env, run=run)
-    return {"tuned": tuned, "base": _untuned(tuned, base)} | ({"judge": entry_from_url(base_url, judge, api_key_env=api_key_env)} if judge else {})
-
-
-def _untuned(tuned: ModelEntry, base: str) -> ModelEntry:
-    """The base at the tuned model's address, asked as that one is: the same chat template arguments, the same system message."""
-    return replace(tuned, alias=base, model=base, base_model=None, adapter_sha256=None, run=None)
+    return {"tuned": tuned, "base": untuned_entry(tuned, base)} | ({"judge": entry_from_url(base_url, judge, api_key_env=api_key_env)} if judge else {})

@@ -2,13 +2,13 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from lawft_trl import __version__
-from lawft_trl.assistant.answer_scores import corpus_articles, score_answer
+from lawft_trl.assistant.answer_scores import NOTHING_KNOWN, KnownArticles, corpus_articles, score_answer
 from lawft_trl.assistant.answer_text import clean_answer
 from lawft_trl.assistant.asking_pairs import Answer, AskedModel, refuse_failures
 from lawft_trl.assistant.assessed_pairs import read_assessed
@@ -20,7 +20,8 @@ from lawft_trl.assistant.assessment_figures import (
     what_it_can_show,
 )
 from lawft_trl.assistant.assessment_plan import Plan, prepare
-from lawft_trl.assistant.client import LegalClient
+from lawft_trl.assistant.client import LegalClient, Messages
+from lawft_trl.assistant.failures import ModelError
 from lawft_trl.assistant.prompting import answer_part, build_prompt, choose_examples
 from lawft_trl.data.legal_pairs import LegalPair
 from lawft_trl.data.rows import Row
@@ -54,22 +55,26 @@ def assess(plan: Plan, clients: Mapping[str, tuple[LegalClient, str]], out: Path
         plan: what is asked.
         clients: `"base"` and `"tuned"` -> the client and the id that is asked for.
         out: the folder to make; it appears whole or not at all.
-        judge: a model that compares the answers pair by pair.
+        judge: a model that compares the answers pair by pair; it is tried once before they are asked for.
         force: replace an existing assessment.
 
     Raises:
         InputError: for input that cannot be used, pairs that the model was trained on, or a model that does not answer.
     """
     from lawft_trl.assistant.assessment_report import draw_assessment, render_assessment
+    from lawft_trl.assistant.judge import require_judge
     from lawft_trl.evaluation.figure_look import to_png
 
     refuse_existing(out, force=force, mark=MARK, rename="--out")
     rows, pairs, examples, facts = prepare(plan)
+    prompts = {side: _prompts(plan, pairs, examples, client) for side, (client, _) in clients.items()}
     old = read_assessment(plan.against) if plan.against else None
     if old:
-        _require_comparable(old, rows, plan)
-    answers = _ask(plan, pairs, examples, clients)
-    predictions = _score(answers, pairs, corpus_articles(plan.corpus, [answer.text for _, _, _, answer, _ in answers]))
+        _require_comparable(old, rows, prompts["tuned"], facts["generation"])
+    if judge:
+        require_judge(judge, pairs[0])
+    answers = _ask(plan, pairs, prompts, clients)
+    predictions = _score(answers, corpus_articles(plan.corpus, [answer.text for _, _, _, answer, _ in answers]))
     by_side = {(side, strategy): [line for line in predictions if (line["model"], line["strategy"]) == (side, strategy)] for side in SIDES for strategy in plan.strategies}
     comparisons = [{"strategy": name, **each} for name in plan.strategies for each in compare_answers(by_side["base", name], by_side["tuned", name], seed=plan.seed)]
     prompting = [
@@ -89,10 +94,10 @@ def assess(plan: Plan, clients: Mapping[str, tuple[LegalClient, str]], out: Path
         "comparisons": judged,
         "signs": {name: find_signs(sides[name], [each for each in judged if each["strategy"] == name]) for name in plan.strategies},
         "prompting": add_verdicts(prompting),
-        "judge": _judge(judge, plan, pairs, by_side, clients) if judge else None,
-        "injections": _injections(plan, clients) if plan.injection_pairs else None,
-        "against": _compare_with(old, by_side, plan) if old else None,
-        "can_show": what_it_can_show([pair.group for pair in pairs]),
+        "judge": _unless_it_fails("judge", lambda: _judge(judge, plan, pairs, by_side, clients), facts["warnings"]) if judge else None,
+        "injections": _unless_it_fails("review of hidden orders", lambda: _injections(plan, clients), facts["warnings"]) if plan.injection_pairs else None,
+        "against": _compare_with(old, by_side, pairs, plan) if old else None,
+        "can_show": what_it_can_show([pair.group for pair in pairs], len(comparisons)),
     }
     out.parent.mkdir(parents=True, exist_ok=True)
     with whole_folder(out, force=force, mark=MARK, rename="--out") as folder:
@@ -114,9 +119,10 @@ def read_assessment(path: Path) -> Assessment:
         metrics = json.loads((path / MARK).read_text(encoding="utf-8"))
         if metrics["kind"] != _KIND:
             raise ValueError(f"it is of the kind {metrics['kind']}")
+        metrics["strategies"], metrics["generation"].items(), metrics["models"]["tuned"]["name"]
         predictions = [line for _, line in read_jsonl(path / "predictions.jsonl")]
         for line in predictions:
-            line["id"], line["model"], line["strategy"], line["group"], line["scores"].items()
+            line["id"], line["model"], line["strategy"], line["group"], line["prompt_sha256"], line["answer"], line["cut"], line["failed"], line["scores"].items()
     except FileNotFoundError:
         raise InputError(f"{path}: no assessment there (no {MARK}); lawft assess --out {path} makes one") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -124,7 +130,19 @@ def read_assessment(path: Path) -> Assessment:
     return Assessment(path, metrics, predictions)
 
 
-def _ask(plan: Plan, pairs: Sequence[LegalPair], examples: Sequence[LegalPair], clients: Mapping[str, tuple[LegalClient, str]]) -> list[tuple[str, str, LegalPair, Answer, tuple[str, bool]]]:
+def _prompts(plan: Plan, pairs: Sequence[LegalPair], examples: Sequence[LegalPair], client: LegalClient) -> dict[tuple[str, str], Messages]:
+    """What a model is asked: `(strategy, pair)` -> the messages."""
+    system = client.entry.system or ""
+    return {
+        (strategy, pair.id): build_prompt(replace(pair, system=pair.system or system), strategy, choose_examples(pair, examples, plan.shots) if examples else ())
+        for strategy in plan.strategies
+        for pair in pairs
+    }
+
+
+def _ask(
+    plan: Plan, pairs: Sequence[LegalPair], prompts: Mapping[str, Mapping[tuple[str, str], Messages]], clients: Mapping[str, tuple[LegalClient, str]]
+) -> list[tuple[str, str, LegalPair, Answer, tuple[str, bool]]]:
     """`(side, strategy, pair, answer, (prompt_sha256, marked))`; the answer's text is cleaned and without the thinking before it."""
     from tqdm.auto import tqdm
 
@@ -135,9 +153,7 @@ def _ask(plan: Plan, pairs: Sequence[LegalPair], examples: Sequence[LegalPair], 
             for strategy in plan.strategies:
                 answers = []
                 for pair in pairs:
-                    if not pair.system and client.entry.system:
-                        pair = replace(pair, system=client.entry.system)
-                    prompt = build_prompt(pair, strategy, choose_examples(pair, examples, plan.shots) if examples else ())
+                    prompt = prompts[side][strategy, pair.id]
                     answer = asked.ask(prompt)
                     text, marked = answer_part(clean_answer(answer.text), strategy)
                     answers.append(replace(answer, text=text))
@@ -148,7 +164,7 @@ def _ask(plan: Plan, pairs: Sequence[LegalPair], examples: Sequence[LegalPair], 
     return found
 
 
-def _score(answers: Sequence[tuple[str, str, LegalPair, Answer, tuple[str, bool]]], pairs: Sequence[LegalPair], known: Mapping[str, frozenset[str]]) -> list[dict[str, Any]]:
+def _score(answers: Sequence[tuple[str, str, LegalPair, Answer, tuple[str, bool]]], known: KnownArticles) -> list[dict[str, Any]]:
     return [
         {
             "model": side,
@@ -167,6 +183,15 @@ def _score(answers: Sequence[tuple[str, str, LegalPair, Answer, tuple[str, bool]
         }
         for side, strategy, pair, answer, (sha256, marked) in answers
     ]
+
+
+def _unless_it_fails(what: str, work: Callable[[], dict[str, Any]], warnings: list[str]) -> dict[str, Any] | None:
+    """What comes after the answers; `None`, and a warning, where it cannot be done: the answers and their scores are not lost with it."""
+    try:
+        return work()
+    except ModelError as error:
+        warnings.append(f"No {what}, it was broken off: {type(error).__name__}, {error}")
+        return None
 
 
 def _judge(judge: LegalClient, plan: Plan, pairs: Sequence[LegalPair], by_side: Mapping[tuple[str, str], Sequence[Mapping[str, Any]]], clients: Mapping[str, tuple[LegalClient, str]]) -> dict[str, Any]:
@@ -210,21 +235,37 @@ def _injections(plan: Plan, clients: Mapping[str, tuple[LegalClient, str]]) -> d
     return found
 
 
-def _compare_with(old: Assessment, by_side: Mapping[tuple[str, str], Sequence[Mapping[str, Any]]], plan: Plan) -> dict[str, Any]:
-    """The tuned model now against the tuned model then, under the strategies of both."""
+def _compare_with(old: Assessment, by_side: Mapping[tuple[str, str], Sequence[Mapping[str, Any]]], pairs: Sequence[LegalPair], plan: Plan) -> dict[str, Any]:
+    """The tuned model now against the tuned model then, under the strategies of both; the old answers are scored anew, so that both
+    are by the rubric and the rules of now."""
+    named = {pair.id: pair for pair in pairs}
     shared = [name for name in plan.strategies if name in old.metrics["strategies"]]
-    comparisons = [{"strategy": name, **each} for name in shared for each in compare_answers(old.answers("tuned", name), by_side["tuned", name], seed=plan.seed)]
+    comparisons = []
+    for name in shared:
+        then = [
+            {**line, "group": named[line["id"]].group, **score_answer(named[line["id"]], line["answer"], cut=line["cut"], known=NOTHING_KNOWN)} for line in old.answers("tuned", name)
+        ]
+        comparisons += [{"strategy": name, **each} for each in compare_answers(then, by_side["tuned", name], seed=plan.seed)]
     return {"path": str(old.path), "model": old.metrics["models"]["tuned"]["name"], "comparisons": add_verdicts(comparisons)}
 
 
-def _require_comparable(old: Assessment, rows: Sequence[Row], plan: Plan) -> None:
-    """Raises `InputError` when an earlier assessment asked other pairs or in no way that is asked now."""
-    theirs, ours = ({(row.id, row.prompt[-1]["content"], row.output) for row in side} for side in (read_assessed(old.path / "pairs.jsonl")[0], rows))
+def _require_comparable(old: Assessment, rows: Sequence[Row], prompts: Mapping[tuple[str, str], Messages], generation: Mapping[str, Any]) -> None:
+    """Raises `InputError` when an earlier assessment asked the tuned model something else, or in another way."""
+    own = old.path / "pairs.jsonl"
+    theirs, ours = ({(row.id, row.prompt[-1]["content"]) for row in side} for side in (read_assessed(own)[0], rows))
+    strategies = dict.fromkeys(name for name, _ in prompts)
+    shared = [name for name in strategies if name in old.metrics["strategies"]]
     problems = []
     if theirs != ours:
-        problems.append(f"it asked other pairs: {len(theirs - ours)} of its are not among these, {len(ours - theirs)} of these not among its; its own: --pairs {old.path / 'pairs.jsonl'}")
-    if not set(plan.strategies) & set(old.metrics["strategies"]):
+        problems.append(f"it asked other pairs: {len(theirs - ours)} of its are not among these, {len(ours - theirs)} of these not among its; its own: --pairs {own}")
+    if not shared:
         problems.append(f"it asked under {', '.join(old.metrics['strategies'])}; name one of them with --strategy")
+    then = old.metrics["generation"]
+    problems += [f"{key} was {then.get(key)} and is {value}; the same: --{key.replace('_', '-')} {then.get(key)}" for key, value in generation.items() if then.get(key) != value]
+    for name in shared if theirs == ours else ():
+        other = [line["id"] for line in old.answers("tuned", name) if line["prompt_sha256"] != _sha256(prompts[name, line["id"]])]
+        if other:
+            problems.append(f"strategy {name}: {len(other)} of {len(ours)} prompts were others: another system message, or other --examples or --shots; its own: --pairs {own}")
     if problems:
         raise InputError(f"--against {old.path}: cannot be compared", problems)
 

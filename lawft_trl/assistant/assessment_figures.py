@@ -8,7 +8,6 @@ from lawft_trl.assistant.answer_scores import INVENTED, METRICS, UNVERIFIED, VER
 
 Scored = Mapping[str, Any]  # a line of predictions.jsonl
 HEADLINE = next(iter(METRICS))
-_FEWEST_GROUPS = 6  # that differ; with five, all the same way, the exact test gives p = 2/2^5 = .06
 
 
 def describe_answers(answers: Sequence[Scored], *, seed: int) -> dict[str, Any]:
@@ -135,16 +134,22 @@ def find_signs(sides: Mapping[str, Mapping[str, Any]], comparisons: Sequence[Map
     return [{"name": name, "says": says} for found, name, says in signs if found]
 
 
-def what_it_can_show(groups: Sequence[str]) -> dict[str, Any]:
+def what_it_can_show(groups: Sequence[str], comparisons: int) -> dict[str, Any]:
     """What so many pairs in so many groups can show at all.
 
+    Args:
+        groups: of each pair.
+        comparisons: that a table holds, for which Holm adjusts.
+
     Returns:
-        `pairs`, `groups`, `smallest_p` (of the sign-flip test, when every group changes the same way), `detectable` (the smallest
-        difference in a yes-or-no metric found in 8 of 10 repetitions when half of the pairs differ, before any adjustment; `None`
-        where not even one of 50 points is), and `too_few`.
+        `pairs`, `groups`, `smallest_p` (of the sign-flip test, when every group changes the same way), `smallest_holm_p` (the same
+        adjusted), `detectable` (the smallest difference in a yes-or-no metric found in 8 of 10 repetitions when half of the pairs
+        differ, before any adjustment; `None` where not even one of 50 points is), and `too_few` (no verdict can come of it).
     """
     from lawft_trl.evaluation.power import smallest_detectable
 
     distinct = len(set(groups))
     detectable = smallest_detectable(distinct, 0.5) if distinct else None
-    return {"pairs": len(groups), "groups": distinct, "smallest_p": min(1.0, 2.0 ** (1 - distinct)), "detectable": detectable, "too_few": distinct < _FEWEST_GROUPS}
+    smallest = min(1.0, 2.0 ** (1 - distinct))
+    adjusted = min(1.0, smallest * comparisons)
+    return {"pairs": len(groups), "groups": distinct, "smallest_p": smallest, "smallest_holm_p": adjusted, "detectable": detectable, "too_few": adjusted >= 0.05}

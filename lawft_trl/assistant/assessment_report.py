@@ -184,9 +184,9 @@ def _can_show(metrics: Mapping[str, Any]) -> list[str]:
     detectable = "not even a difference of 50 points" if can["detectable"] is None else f"only differences of {100 * can['detectable']:.0f} points or more"
     lines = [
         f"What {can['pairs']} pairs in {can['groups']} groups can show: where half of the pairs differ in a yes-or-no metric, {detectable} would be found in 8 of 10 repetitions, before "
-        f"the adjustment for {len(metrics['comparisons'])} comparisons; the smallest p there can be is {can['smallest_p']:.2g}. No evidence is not evidence of no difference."
+        f"the adjustment for {len(metrics['comparisons'])} comparisons; the smallest p there can be is {can['smallest_p']:.2g}, adjusted {can['smallest_holm_p']:.2g}. No evidence is not evidence of no difference."
     ]
-    return [*lines, "With fewer than 6 groups no verdict but `no evidence` is possible."] if can["too_few"] else lines
+    return [*lines, "With so few groups for so many comparisons no verdict but `no evidence` is possible."] if can["too_few"] else lines
 
 
 def _how(metrics: Mapping[str, Any]) -> list[str]:

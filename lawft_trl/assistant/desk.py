@@ -1,5 +1,6 @@
 """What the two faces of the assistant share: the models and the corpus it works with, and what the user orders."""
 
+import datetime
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -9,7 +10,7 @@ from urllib.parse import urlsplit
 
 from lawft_trl.assistant.circuit import Circuit
 from lawft_trl.assistant.documents import Document
-from lawft_trl.assistant.models import ModelEntry
+from lawft_trl.assistant.models import ModelEntry, entry_warnings
 from lawft_trl.assistant.report import Report, Task
 from lawft_trl.errors import InputError
 
@@ -41,6 +42,11 @@ class Desk:
     corpus: Path | None = None
     remote_consent: bool = False
     circuits: Mapping[str, Circuit] = field(default_factory=dict, repr=False)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What the user should know of the models before asking them, in Japanese."""
+        return [warning for entry in self.models.values() for warning in entry_warnings(entry, datetime.date.today())]
 
     @property
     def remote_hosts(self) -> list[str]:
@@ -81,7 +87,9 @@ def open_desk(entry: ModelEntry, *, base: ModelEntry | None = None, corpus: Path
     from lawft_trl.statutes.search import open_index
 
     if base is None and entry.base_model:
-        base = replace(entry, alias=entry.base_model, model=entry.base_model, base_model=None, adapter_sha256=None)
+        base = untuned_entry(entry, entry.base_model)
+    if base:
+        refuse_same_model(entry, base)
     models: dict[Side, ModelEntry] = {"tuned": entry} | ({"base": base} if base else {})
     circuits = {url: Circuit() for url in sorted({each.base_url for each in models.values()})}
     desk = Desk(models=models, corpus=corpus, remote_consent=allow_remote, circuits=circuits)
@@ -95,6 +103,17 @@ def open_desk(entry: ModelEntry, *, base: ModelEntry | None = None, corpus: Path
     if corpus:
         open_index(corpus)
     return desk
+
+
+def untuned_entry(tuned: ModelEntry, base: str) -> ModelEntry:
+    """The model with the id `base` at the tuned model's address, asked as that one is: the same chat template arguments and system message."""
+    return replace(tuned, alias=base, model=base, base_model=None, adapter_sha256=None, run=None)
+
+
+def refuse_same_model(tuned: ModelEntry, base: ModelEntry) -> None:
+    """Raises `InputError` where the two are one model at one address: its answers would be compared with themselves."""
+    if (tuned.base_url, tuned.model) == (base.base_url, base.model):
+        raise InputError(f"{base.alias}: that is the tuned model, {tuned.model} at {tuned.base_url}", ["name the one it was tuned from: --base, or `base_model:` in the models file"])
 
 
 def carry_out(

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from lawft_trl.assistant.notices import FIRST_USE, FIRST_USE_ACCEPT
+from lawft_trl.errors import InputError
 from lawft_trl.folders import write_json
 from lawft_trl.run_dir import now
 
@@ -23,10 +24,17 @@ def accepted() -> str | None:
 
 
 def accept(purpose: str) -> None:
-    """Remembers an agreement, one of `PURPOSES`, in the user's folder for the state of programs."""
+    """Remembers an agreement, one of `PURPOSES`, in the user's folder for the state of programs.
+
+    Raises:
+        InputError: when nothing can be written there.
+    """
     file = _file()
-    file.parent.mkdir(parents=True, exist_ok=True)
-    write_json(file, {"purpose": purpose, "notice_sha256": _shown(), "at": now()})
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_json(file, {"purpose": purpose, "notice_sha256": _shown(), "at": now()})
+    except OSError as error:
+        raise InputError(f"{file}: 同意を記録できません（{error.strerror}）", ["name a folder that can be written to with the environment variable XDG_STATE_HOME"]) from None
 
 
 def _shown() -> str:

@@ -2,6 +2,7 @@
 
 import json
 import random
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -210,13 +211,17 @@ def _answers(assessment: Assessment, strategy: str) -> list[dict[str, Any]]:
 
 
 def _next(assessment: Assessment, strategy: str, file: Path) -> list[str]:
-    metrics = assessment.metrics
-    run = metrics["run"]
+    """The commands that come next, for a shell; the second asks what this assessment asked, in the same way."""
+    metrics, run = assessment.metrics, assessment.metrics["run"]
     recipe, new = (f"{run}/recipe.yaml", f"{run}-improved") if run else ("RECIPE.yaml", "runs/improved")
-    return [
-        f"accelerate launch lawft_trl/sft.py {recipe} data.train={file} training.output_dir={new}",
-        f"lawft assess {new} --pairs {metrics['pairs_file']} --strategy {strategy} --against {assessment.path} --out {assessment.path}-improved",
-    ]
+    strategies = dict.fromkeys([strategy, *metrics["strategies"]])
+    words = ["lawft", "assess", new, "--pairs", assessment.path / "pairs.jsonl", "--out", f"{assessment.path}-improved", "--against", assessment.path, "--strategy", ",".join(strategies)]
+    words += ["--max-tokens", metrics["generation"]["max_tokens"], "--seed", metrics["generation"]["seed"]]
+    words += ["--examples", metrics["examples_file"], "--shots", metrics["shots"]] if metrics["examples_file"] else []
+    words += ["--corpus", metrics["corpus"]] if metrics["corpus"] else []
+    words += ["--injection-pairs", len(metrics["injections"]["tuned"]["pairs"])] if metrics["injections"] else []
+    train = ["accelerate", "launch", "lawft_trl/sft.py", recipe, f"data.train={file}", f"training.output_dir={new}"]
+    return [shlex.join(map(str, command)) for command in (train, words)]
 
 
 def _lines(records: Iterable[Mapping[str, Any]]) -> str:

@@ -5,10 +5,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lawft_trl.assistant.asking_pairs import cannot_ask, patiently
+from lawft_trl.assistant.asking_pairs import patiently
 from lawft_trl.assistant.client import LegalClient
 from lawft_trl.assistant.documents import document_from_text
-from lawft_trl.assistant.failures import ModelError
 from lawft_trl.assistant.report import DOCUMENT, MODEL, Report
 from lawft_trl.assistant.tasks.contract_review import review_contract
 from lawft_trl.data.legal_pairs import ContractCase, Injection, contract_cases, with_injection
@@ -85,14 +84,11 @@ def review_pairs(client: LegalClient, model: str, chosen: Sequence[tuple[Contrac
         and `repeated` (contract -> whether two reviews of the same text found the same).
 
     Raises:
-        InputError: when the model cannot be asked.
+        ModelError: when the model cannot be asked.
     """
 
     def review(case: ContractCase, text: str) -> Report:
-        try:
-            report = patiently(lambda: review_contract(client, document_from_text(case.file.name, text), model=model, remote_consent=True), busy=True)  # the sample contracts name nobody
-        except ModelError as error:
-            raise cannot_ask(model, error) from None
+        report = patiently(lambda: review_contract(client, document_from_text(case.file.name, text), model=model, remote_consent=True), busy=True)  # the sample contracts name nobody
         done()
         return report
 

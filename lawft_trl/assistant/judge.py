@@ -48,7 +48,7 @@ def judge_pair(judge: LegalClient, pair: LegalPair, strategy: str, base: str, tu
     """Has two answers compared twice.
 
     Raises:
-        InputError: when the judge cannot be asked at all.
+        ModelError: when the judge cannot be asked at all.
     """
     first = _choice(judge, pair, base, tuned)
     second = _choice(judge, pair, tuned, base)
@@ -57,16 +57,31 @@ def judge_pair(judge: LegalClient, pair: LegalPair, strategy: str, base: str, tu
     return Verdict(id=pair.id, strategy=strategy, base_first=names[first], tuned_first=exchanged[second])
 
 
-def _choice(judge: LegalClient, pair: LegalPair, first: str, second: str) -> str | None:
+def require_judge(judge: LegalClient, pair: LegalPair) -> None:
+    """Asks a judge once, before the answers that it is to compare are asked for.
+
+    Raises:
+        InputError: when it cannot be asked.
+    """
+    try:
+        _choice(judge, pair, pair.answer, pair.answer)
+    except ModelError as error:
+        raise cannot_ask(f"--judge {judge.entry.alias}", error) from None
+
+
+def _prompt(pair: LegalPair, first: str, second: str) -> list[dict[str, str]]:
     points = "\n".join(f"・{point.point}" for point in pair.required_points)
     parts = [_ASK, f"【質問】\n{pair.question}", f"【参考回答】\n{pair.answer}", f"【要点】\n{points}"]
     parts += [fence(first or "（回答なし）", "回答A"), fence(second or "（回答なし）", "回答B")]
-    messages = [{"role": "system", "content": _SYSTEM}, {"role": "user", "content": "\n\n".join(parts)}]
+    return [{"role": "system", "content": _SYSTEM}, {"role": "user", "content": "\n\n".join(parts)}]
+
+
+def _choice(judge: LegalClient, pair: LegalPair, first: str, second: str) -> str | None:
     try:
-        answer, _ = patiently(lambda: judge.ask_json(messages, _form(), temperature=0.0, seed=0, max_tokens=1024))
+        answer, _ = patiently(lambda: judge.ask_json(_prompt(pair, first, second), _form(), temperature=0.0, seed=0, max_tokens=1024))
     except ModelError as error:
         if not is_of_one_question(error):
-            raise cannot_ask(judge.entry.alias, error) from None
+            raise
         return None
     return answer.winner
 

@@ -1,11 +1,18 @@
 """Training rows of legal pairs that are worth a second look: repeated questions, citations that do not hold, answers out of style."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import median
 
-from lawft_trl.assistant.answer_scores import INVENTED, UNVERIFIED, corpus_articles, count_citations, register_of
+from lawft_trl.assistant.answer_scores import (
+    INVENTED,
+    UNVERIFIED,
+    KnownArticles,
+    corpus_articles,
+    count_citations,
+    register_of,
+)
 from lawft_trl.data.legal_pairs import LegalPair
 from lawft_trl.data.near_duplicates import ngrams, plain, text_index
 from lawft_trl.data.rows import Row
@@ -38,14 +45,14 @@ def rows_to_mend(rows: Sequence[Row], pairs: Sequence[LegalPair], corpus: Path |
     return found
 
 
-def _citation_faults(pair: LegalPair, known: Mapping[str, frozenset[str]]) -> Iterator[tuple[str, str]]:
+def _citation_faults(pair: LegalPair, known: KnownArticles) -> Iterator[tuple[str, str]]:
     counted = count_citations(pair, pair.answer, known)
     for cited, status in counted.cited:
         if status == INVENTED:
             yield f"cites {cited.law}{article_name(cited.article)}, which the corpus' law does not have", "cite the article that is meant"
-    absent = dict.fromkeys(cited.law for cited, status in counted.cited if status == UNVERIFIED)
-    if absent and known:
-        yield f"未検証: {', '.join(absent)} is not in the corpus", "look it up, or give a --corpus that has it"
+    absent = [f"{cited.law}{article_name(cited.article)}" for cited, status in counted.cited if status == UNVERIFIED]
+    if absent and known.articles:
+        yield f"未検証: not in the corpus: {', '.join(absent)}", "look it up, or give a --corpus that has it"
     if counted.recall < 1:
         yield "meta.citations names an article that the answer does not cite", "cite it, or take it out of meta.citations"
 

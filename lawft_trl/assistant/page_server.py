@@ -138,19 +138,18 @@ def _launch(desk: Desk, access: PageAccess, folder: Path) -> Any:
         state_session_capacity=200,
         theme=gr.themes.Default(font=FONTS, font_mono=MONOSPACE),
         css=STYLE,
-        app_kwargs={"middleware": [Middleware(PageGuard, hosts=_LOOPBACK if access.is_local else frozenset())]},
+        app_kwargs={"middleware": [Middleware(PageGuard, hosts=_LOOPBACK if access.is_local else frozenset(), uploads=folder)]},
     )
     return page
 
 
 def _sweep(folder: Path, *, older_than: float) -> None:
     """Removes uploads that were broken off, were too large, or that no page asked to read; gradio leaves those."""
-    for path in folder.rglob("*"):
-        with contextlib.suppress(OSError):
-            if path.is_file() and time.time() - path.stat().st_mtime > older_than:
-                path.unlink()
-            elif path.is_dir() and time.time() - path.stat().st_mtime > older_than:
-                path.rmdir()
+    with contextlib.suppress(OSError):  # of the walk: a folder that went while it was listed; the next sweep comes soon
+        for path in folder.rglob("*"):
+            with contextlib.suppress(OSError):
+                if time.time() - path.stat().st_mtime > older_than:
+                    path.rmdir() if path.is_dir() else path.unlink()
 
 
 def _is_loopback(host: str) -> bool:

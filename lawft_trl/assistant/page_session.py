@@ -130,6 +130,9 @@ class Session:
         started, doing, text = time.monotonic(), "モデルに尋ねています", ""
         try:
             for kind, value in _in_thread(lambda tell: carry_out(desk, order, side, **tell)):
+                if self.stopping:  # also when the report has just come: after clearing nothing is kept
+                    turn["content"] = f"{text}\n\n（中止しました。引用の確認は済んでいません。）".strip()
+                    return
                 if kind == "report":
                     self.reports[side] = value
                     turn["content"] = answer_text(value)
@@ -137,9 +140,6 @@ class Session:
                     return
                 doing, text = (value, text) if kind == "part" else (doing, value or text)
                 turn["content"] = text or f"⏳ {doing}…（{time.monotonic() - started:.0f}秒）"
-                if self.stopping:
-                    turn["content"] = f"{text}\n\n（中止しました。引用の確認は済んでいません。）".strip()
-                    return
                 yield
         except (ModelError, DocumentProblem, InputError) as error:
             turn["content"] = f"⚠ {error}"

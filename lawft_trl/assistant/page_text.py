@@ -37,9 +37,9 @@ def about(desk: Desk) -> str:
     if desk.remote_hosts:
         where = f"**外部のサーバー（{'、'.join(desk.remote_hosts)}）へ送信します。** 見つかった氏名や番号は記号に置き換えて送り、回答で元に戻します（見落としがあり得ます）。"
     else:
-        where = "モデルは手元で動いており、入力は外部へ送られません。"
+        where = "入力は、このコンピューターのアドレスへ送ります。このアドレスの先は確かめていません。"
     corpus = f"法令集 `{desk.corpus.name}` で引用を確かめます。" if desk.corpus else "法令集がないため、引用はすべて未検証になります。"
-    return f"モデル：{names}。{where}{corpus}"
+    return "\n\n".join([f"モデル：{names}。{where}{corpus}", *(f"⚠ {warning}" for warning in desk.warnings)])
 
 
 def read_note(document: Document) -> str:

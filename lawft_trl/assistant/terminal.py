@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import shlex
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,7 +13,6 @@ from lawft_trl.assistant.documents import Document, read_document
 from lawft_trl.assistant.exports import to_markdown
 from lawft_trl.assistant.failures import ModelError
 from lawft_trl.assistant.first_use import PURPOSES, accept, accepted
-from lawft_trl.assistant.models import entry_warnings
 from lawft_trl.assistant.notices import FIRST_USE, FIRST_USE_ACCEPT
 from lawft_trl.assistant.raw_text import DocumentProblem
 from lawft_trl.assistant.report import Report
@@ -67,11 +67,22 @@ def once(desk: Desk, order: Order, side: Side, out: Path | None) -> int:
         note(str(error))
         return 1
     if out:
-        write_bytes(out, exported(report, out.suffix.lower()))
+        try:
+            write_bytes(out, exported(report, out.suffix.lower()))
+        except OSError as error:
+            _write(to_markdown(report) + "\n")
+            note(f"{out} に書き出せませんでした（{error.strerror}）。結果は標準出力に示しました。")
+            return 1
         for warning in report.warnings:
             note(f"注意：{warning}")
         note(f"{out} に書き出しました。")
     return 0
+
+
+def warn(desk: Desk) -> None:
+    """Says before one task what a dialogue's opening and the page say too."""
+    for warning in desk.warnings:
+        note(warning)
 
 
 def check_out(out: Path, *, force: bool) -> None:
@@ -86,6 +97,11 @@ def check_out(out: Path, *, force: bool) -> None:
         raise InputError(f"{out}: フォルダー {out.parent} がありません。")
     if out.is_dir() or (out.exists() and not force):
         raise InputError(f"{out}: 同じ名前のものが既にあります。別の名前にしてください（--out は --force で上書きできます）。")
+    try:
+        with tempfile.TemporaryFile(dir=out.parent):
+            pass
+    except OSError as error:
+        raise InputError(f"{out}: フォルダー {out.parent} に書き込めません（{error.strerror}）。") from None
 
 
 def open_document(path: Path) -> Document:
@@ -102,23 +118,28 @@ def open_document(path: Path) -> Document:
         raise InputError(f"{path}: ファイルを開けません（{error.strerror}）。") from None
 
 
-def talk(desk: Desk) -> None:
-    """Reads orders from standard input until it ends or `/終了`."""
+def talk(desk: Desk) -> int:
+    """Reads orders from standard input until it ends or `/終了`. Returns the exit code: 1 where orders came through a pipe and none could be obeyed."""
     interactive = sys.stdin.isatty() and sys.stdout.isatty()
-    session = _Session(desk)
+    session, obeyed, failed = _Session(desk), 0, 0
     note(_opening(desk))
     for line in _lines(interactive):
         text = line.strip()
+        if text.startswith("／"):
+            text = f"/{text[1:]}"
         if _ENGLISH.get(text, text) == "/終了":
-            return
+            break
         try:
             session.obey(text)
+            obeyed += bool(text)
         except (InputError, ModelError, DocumentProblem) as error:
             note(str(error))
+            failed += 1
         except KeyboardInterrupt:
             if not interactive:
                 raise
             note("止めました。")
+    return int(failed > 0 and not obeyed and not interactive)
 
 
 class _Session:
@@ -133,7 +154,7 @@ class _Session:
                 self._carry_out(Order(task="question_answer", text=text))
             return
         try:
-            command, *words = shlex.split(text)
+            command, *words = shlex.split(text.replace("\u3000", " "))
         except ValueError:
             raise InputError("引用符が閉じていません。") from None
         command = _ENGLISH.get(command, command)
@@ -237,10 +258,8 @@ def _progress(done: int, total: int, label: str) -> None:
 
 
 def _opening(desk: Desk) -> str:
-    from datetime import date
-
     lines = [f"モデル：{'、'.join(f'{SIDES[side]} {entry.alias}' for side, entry in desk.models.items())}"]
-    lines += [warning for entry in desk.models.values() for warning in entry_warnings(entry, date.today())]
+    lines += desk.warnings
     if desk.remote_hosts:
         lines.append(f"入力は外部のサーバー（{'、'.join(desk.remote_hosts)}）へ送られます。見つかった氏名や番号は記号に置き換えます（見落としがあり得ます）。")
     if not desk.corpus:

@@ -56,9 +56,13 @@ def add(verbs: Any) -> None:
 
 def _run(options: argparse.Namespace) -> int:
     from lawft_trl.assistant.desk import open_desk
-    from lawft_trl.assistant.terminal import check_out, once, require_acceptance, talk
+    from lawft_trl.assistant.terminal import check_out, once, require_acceptance, talk, warn
 
     order = _order(options)  # whatever can be refused is, before a model is started
+    if options.corpus:
+        from lawft_trl.statutes.search import open_index
+
+        open_index(options.corpus)
     if options.out:
         check_out(options.out, force=options.force)
     if options.web:
@@ -73,8 +77,8 @@ def _run(options: argparse.Namespace) -> int:
             serve_page(desk, access)
             return 0
         if order is None:
-            talk(desk)
-            return 0
+            return talk(desk)
+        warn(desk)
         if options.side not in desk.models:
             raise InputError("--side base: no untuned model is known", ["--base NAME beside --base-url, base_model: in the models file, or --with-base beside RUN"])
         return once(desk, order, options.side, options.out)
@@ -97,6 +101,9 @@ def _order(options: argparse.Namespace) -> "Order | None":
         (not options.web and bool(options.auth), "--auth goes with --web"),
         (bool(options.facts) != ("draft" in given), "--draft TEMPLATE and --facts FILE go together"),
         (bool(options.template) and "review" not in given, "--template goes with --review"),
+        (options.ask is not None and not options.ask.strip(), "--ask: write a question"),
+        (options.side == "base" and bool(options.path) and not options.with_base, "--side base beside RUN needs --with-base"),
+        (options.side == "base" and bool(options.base_url) and not options.base, "--side base beside --base-url needs --base NAME"),
         (bool(options.out) and not given, "--out goes with one of --review, --ask, --risks, --draft"),
     )
     problems = [problem for broken, problem in rules if broken]
