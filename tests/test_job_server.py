@@ -464,6 +464,48 @@ def test_a_job_that_was_cancelled_stays_cancelled(tmp_path):
     assert store.job("a")["status"] == "cancelled" and store.events("a", after=None, limit=5) == ([], False)
 
 
+def test_a_training_ends_with_the_store_and_its_job_goes_on_when_that_writes_again(tmp_path, monkeypatch):
+    """The store fails once while a job runs: the next training begins when the first has ended, in the same job."""
+    import sqlite3
+
+    from lawft_trl.job_server import worker as module
+    from lawft_trl.job_server.children import end_children, marked
+    from lawft_trl.job_server.places import Places
+    from lawft_trl.job_server.store import Store
+
+    (tmp_path / "jobs" / "ftjob-a").mkdir(parents=True)
+    training = f"""
+import pathlib, time
+first = pathlib.Path({str(tmp_path / "first")!r})
+if first.exists(): raise SystemExit("the second training")
+first.touch()
+for step in range(1, 600): print(f"step {{step}}/600 | loss 1.0 | lr 0.1", flush=True); time.sleep(0.2)
+"""
+    monkeypatch.setattr(module, "launch_command", lambda recipe, config: [sys.executable, "-c", training])
+    monkeypatch.setattr(module, "_SECONDS_TO_RECOVER", 0.1)
+    store = Store(tmp_path / "jobs.sqlite3")
+    store.add_job({"id": "ftjob-a", "status": "queued", "fine_tuned_model": None, "metadata": {}, "error": None}, {})
+    worker, write, running = module.Worker(store, Places(folder=tmp_path), {}, None), store._write, []
+
+    def write_or_fail(*statement):
+        if (tmp_path / "first").exists() and not running:
+            running.extend(marked(tmp_path, "job ftjob-a"))
+            raise sqlite3.OperationalError("database or disk is full")
+        write(*statement)
+
+    monkeypatch.setattr(store, "_write", write_or_fail)
+    worker.start()
+    try:
+        wait(lambda: store.job("ftjob-a")["status"] == "failed", "the second training to fail", 60)
+        assert running and not any(process.is_running() for process in running)
+        assert "the second training" in store.job("ftjob-a")["error"]["message"], store.job("ftjob-a")
+        assert any("could not write to its disk" in event["message"] for event in store.events("ftjob-a", after=None, limit=99)[0])
+    finally:
+        worker.stop()
+        end_children(tmp_path, seconds=1)
+        store.close()
+
+
 def test_an_error_of_the_servers_own_tells_nothing_of_the_request(caplog):
     import asyncio
 

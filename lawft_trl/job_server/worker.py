@@ -3,11 +3,13 @@
 Whatever a job is found in when the server starts, it goes on from there: its state is in the store and in its folders alone.
 """
 
+import errno
 import json
 import logging
 import re
 import signal
 import sqlite3
+import subprocess
 import sys
 import threading
 import time
@@ -61,7 +63,7 @@ class Worker:
         if ended := end_leftovers(self.places.folder, seconds=_SECONDS_TO_SAVE):
             _log.warning("%d processes of a server that was killed have ended", ended)
         while job := self.store.oldest("running"):
-            self._put_back(job["id"])
+            self._recover(job["id"])
         for thread in self.threads:
             thread.start()
 
@@ -71,25 +73,34 @@ class Worker:
         for thread in self.threads:
             thread.join()
 
-    def _put_back(self, job: str) -> None:
+    def _recover(self, job: str) -> None:
         """What to do with a job whose training the server's death has interrupted."""
         asked = self.store.asked(job)
         asked["interruptions"] = asked.get("interruptions", 0) + 1
         self.store.remember(job, asked)
         if asked["interruptions"] > _INTERRUPTIONS:
             self._fail(job, f"the server died {asked['interruptions']} times while this job was trained; it is not begun again", code="interrupted")
-        elif self.store.change(job, {"status": "queued"}):
-            self.store.add_event(job, "The server was killed while this job was running, and has been started again", level="warn")
+        else:
+            self._put_back(job, "The server was killed while this job was running, and has been started again")
+
+    def _put_back(self, job: str, why: str) -> None:
+        """Puts a job whose training was interrupted back into the queue, as far as it was not cancelled meanwhile."""
+        with self.store.transaction():
+            if self.store.change(job, {"status": "queued"}):
+                self.store.add_event(job, why, level="warn")
 
     def _work(self, status: str, step: Callable[[str], None]) -> None:
         while not self.stopping.is_set():
             try:
+                if status == "queued":  # one job is trained at a time, so nobody trains one that is found running here
+                    while job := self.store.oldest("running"):
+                        self._put_back(job["id"], "The server could not write to its disk while this job was running")
                 job = self.store.oldest(status)
                 if job is None:
                     self.stopping.wait(_TICK)
                     continue
                 self._attempt(job["id"], step)
-            except (sqlite3.Error, OSError) as error:  # a full disk: what stands in the store is gone on from
+            except (sqlite3.Error, OSError) as error:  # what stands in the store is gone on from
                 _log.error("%s: %s", status, type(error).__name__)
                 self.stopping.wait(_SECONDS_TO_RECOVER)
 
@@ -97,6 +108,8 @@ class Worker:
         try:
             step(job)
         except Exception as error:  # the next job is not to suffer from it
+            if _is_passing(error):
+                raise
             _log.error("%s: %s", job, type(error).__name__)
             self._fail(job, f"the server met an error of its own: {type(error).__name__}: {error}", code="internal_error")
 
@@ -126,7 +139,7 @@ class Worker:
         with (folder / "validation.log").open("w+b") as log:
             command = [sys.executable, "-m", "lawft_trl.job_server.validate_rows", str(folder / "recipe.yaml"), str(self.processes)]
             child = start_child(command, folder=self.places.folder, mark=f"validation {job}", output=log, death=signal.SIGKILL)
-            self._wait(job, child.poll, mark=f"validation {job}")
+            self._wait(job, child, mark=f"validation {job}")
             log.seek(0)
             said = log.read().decode("utf-8", errors="replace")
         if self.stopping.is_set() or self.store.job(job)["status"] != "validating_files":
@@ -186,27 +199,28 @@ class Worker:
         with reader.path.open("ab") as log:
             command = [*launch_command(self.places.job(job) / "recipe.yaml", self.config_file), *how]
             child = start_child(command, folder=self.places.folder, mark=mark, output=log, death=signal.SIGTERM)
-            self._wait(job, child.poll, mark=mark, tick=lambda: self._tell(job, reader))
-        end_children(self.places.folder, mark, seconds=_SECONDS_TO_CANCEL)  # what a launcher that died has left
+            self._wait(job, child, mark=mark, tick=lambda: self._tell(job, reader))
         self._tell(job, reader)
         if (run / "run.json").is_file():
             self._succeed(job)
         elif self.stopping.is_set():
-            if self.store.change(job, {"status": "queued"}):
-                self.store.add_event(job, "The server was stopped; the job goes on when it is started again", level="warn")
+            self._put_back(job, "The server was stopped; the job goes on when it is started again")
         elif self.store.job(job)["status"] == "cancelled":
             self.store.add_event(job, "The training's processes have ended")
         else:
             said = failure(reader.text()).replace(f"{self.places.folder}/", "")
             self._fail(job, f"{said} (exit code {child.returncode})", code="training_failed")
 
-    def _wait(self, job: str, ended: Callable[[], int | None], *, mark: str, tick: Callable[[], None] = lambda: None) -> None:
-        """Until a child has ended; ends it when its job is cancelled or the server stops."""
-        while ended() is None:
-            time.sleep(_TICK)
-            tick()
-            if self.stopping.is_set() or self.store.job(job)["status"] == "cancelled":
-                end_children(self.places.folder, mark, seconds=_SECONDS_TO_SAVE if self.stopping.is_set() else _SECONDS_TO_CANCEL)
+    def _wait(self, job: str, child: subprocess.Popen, *, mark: str, tick: Callable[[], None] = lambda: None) -> None:
+        """Until a child has ended; ends it when its job is cancelled, the server stops, or an error leaves nobody to look after it."""
+        try:
+            while child.poll() is None:
+                time.sleep(_TICK)
+                tick()
+                if self.stopping.is_set() or self.store.job(job)["status"] == "cancelled":
+                    end_children(self.places.folder, mark, seconds=_SECONDS_TO_SAVE if self.stopping.is_set() else _SECONDS_TO_CANCEL)
+        finally:  # also what a launcher that died has left
+            end_children(self.places.folder, mark, seconds=_SECONDS_TO_SAVE if child.poll() is None else _SECONDS_TO_CANCEL)
 
     def _tell(self, job: str, reader: LogReader) -> None:
         """What the training has printed since, as events."""
@@ -229,6 +243,11 @@ class Worker:
             self.store.add_file(file)
             self.store.add_event(job, f"New fine-tuned model created: {name}")
             self.store.add_event(job, "The job has successfully completed")
+
+
+def _is_passing(error: Exception) -> bool:
+    """Whether it may be over when there is room on the disk again; the job is not to blame."""
+    return isinstance(error, sqlite3.OperationalError) or (isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT))
 
 
 def _told(rows: dict[str, int], proven: dict[str, Any]) -> list[str]:
