@@ -224,6 +224,11 @@ BAD = {
     "message of no role": (400, "missing_required_parameter", chat(messages=[{"content": "x"}])),
     "message of a tool": (400, "invalid_value", chat(messages=[{"role": "tool", "content": "x"}])),
     "message of a number": (400, "invalid_value", chat(messages=[{"role": "user", "content": 5}])),
+    "message of nothing": (400, "invalid_value", chat(messages=[{"role": "user", "content": ""}])),
+    "message without content": (400, "invalid_value", chat(messages=[{"role": "user"}])),
+    "message of null": (400, "invalid_value", chat(messages=[{"role": "system", "content": None}])),
+    "message of no parts": (400, "invalid_value", chat(messages=[{"role": "user", "content": []}])),
+    "a call of a tool": (400, "invalid_value", chat(messages=[{"role": "assistant", "content": "x", "tool_calls": [{"id": "1"}]}])),
     "an image": (400, "invalid_value", chat(messages=[{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "http://x"}}]}])),
     "temperature 3": (400, "invalid_value", chat(temperature=3)),
     "temperature of nothing": (400, "invalid_value", raw(CHAT, b'{"model": "tiny", "messages": [{"role": "user", "content": "x"}], "temperature": NaN}')),
@@ -462,6 +467,22 @@ def test_a_job_that_was_cancelled_stays_cancelled(tmp_path):
     store.close()
     store = Store(tmp_path / "jobs.sqlite3")
     assert store.job("a")["status"] == "cancelled" and store.events("a", after=None, limit=5) == ([], False)
+
+
+@pytest.mark.parametrize("said", ["はい。", ""])
+def test_an_answer_is_taken_back_as_the_next_turns_past(said):
+    """What the stock client sends of `messages.append(answer.choices[0].message)`, also of an answer that was cut off at once."""
+    from openai.types.chat import ChatCompletion
+
+    from lawft_trl.job_server.chat_relay import _completion
+    from lawft_trl.job_server.job_requests import ChatRequest
+
+    served = {"choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": said}}], "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}}
+    answer = ChatCompletion.model_validate(_completion(served, "tiny")).choices[0].message.to_dict()
+    for more in ({}, {"audio": None, "tool_calls": None, "function_call": None, "refusal": ""}, {"content": said or None, "tool_calls": []}):
+        turns = [{"role": "user", "content": "問い"}, {**answer, **more}, {"role": "user", "content": "続き"}]
+        asked = ChatRequest.model_validate_json(json.dumps({"model": "tiny", "messages": turns}))
+        assert [turn["content"] for turn in asked.forwarded("x")["messages"]] == ["問い", said, "続き"]
 
 
 def test_a_training_ends_with_the_store_and_its_job_goes_on_when_that_writes_again(tmp_path, monkeypatch):

@@ -15,6 +15,7 @@ HEARD_OUT = 64 * 1024 * 1024  # of one that is too large, so that a client that 
 
 _Auto = Literal["auto"]
 _Text = Annotated[str, Field(max_length=512)]
+_Nothing = Annotated[list[Any], Field(max_length=0)] | None
 _Form = TypeVar("_Form", bound=BaseModel)
 
 
@@ -90,16 +91,26 @@ class TextPart(_Strict):
 
 
 class ChatMessage(_Strict):
-    """A message of a conversation."""
+    """A message of a conversation. A client sends an answer back as it came, with all its empty fields, and it may be an empty one."""
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: Annotated[str, Field(min_length=1)] | Annotated[list[TextPart], Field(min_length=1)]
+    content: str | list[TextPart] | None = None
     name: None = None
-    refusal: None = None
+    refusal: Literal[""] | None = None
+    annotations: _Nothing = None
+    audio: None = None
+    tool_calls: _Nothing = None
+    function_call: None = None
+
+    @model_validator(mode="after")
+    def _something_said(self) -> "ChatMessage":
+        if self.role != "assistant" and not self.content:
+            raise ValueError("content: missing or empty; only the assistant's may be")
+        return self
 
     def plain(self) -> dict[str, str]:
         """Role and text, as chat templates take them."""
-        text = self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
+        text = self.content if isinstance(self.content, str) else "".join(part.text for part in self.content or [])
         return {"role": "system" if self.role == "developer" else self.role, "content": text}
 
 
