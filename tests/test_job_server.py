@@ -371,6 +371,21 @@ def test_the_key_that_is_made_is_a_file_of_its_owner(tmp_path):
     assert stat.S_IMODE((folder / "api_key").stat().st_mode) == 0o600 and stat.S_IMODE(folder.stat().st_mode) == 0o700
 
 
+def test_a_folder_that_was_there_is_kept_from_others(tmp_path):
+    folder = tmp_path / "jobs"
+    folder.mkdir()
+    folder.chmod(0o755)
+    server = Server(folder)
+    try:
+        uploaded = server.http.post(f"{server.url}/v1/files", headers=HEADERS, data={"purpose": "fine-tune"}, files={"file": ("t.jsonl", examples(3))}).json()["id"]
+        job = server.http.post(f"{server.url}/v1/fine_tuning/jobs", headers=JSON, json={"model": "tiny", "training_file": uploaded}).json()["id"]
+        wait(lambda: server.http.get(f"{server.url}/v1/fine_tuning/jobs/{job}", headers=HEADERS).json()["status"] == "failed", "a job of three examples to fail")
+        assert {path.name for path in folder.rglob("*")} >= {uploaded, "train.jsonl", "jobs.sqlite3"}
+        assert [str(path) for path in (folder, *folder.rglob("*")) if path.stat().st_mode & 0o077] == []
+    finally:
+        server.end()
+
+
 def test_what_lawft_serve_refuses(tmp_path, capsys):
     for words, expected in ((["--host", "0.0.0.0"], "no authentication"), (["--port", "99999"], "1 to 65535"), ([], "no finished run here"), (["--vllm", "--name", "x"], "--lora-modules")):
         assert cli.main(["serve", str(tmp_path / "run"), *words]) == 2
