@@ -234,6 +234,8 @@ BAD = {
     "temperature of nothing": (400, "invalid_value", raw(CHAT, b'{"model": "tiny", "messages": [{"role": "user", "content": "x"}], "temperature": NaN}')),
     "no tokens": (400, "invalid_value", chat(max_tokens=0)),
     "two answers": (400, "invalid_value", chat(n=2)),
+    "a template of one's own": (400, "invalid_value", chat(chat_template_kwargs={"chat_template": "{% for i in range(9**9) %}{% endfor %}"})),
+    "tools by a back door": (400, "invalid_value", chat(chat_template_kwargs={"enable_thinking": False, "tools": [{}]})),
     "tools to call": (400, "invalid_value", chat(tools=[{"type": "function"}])),
     "a schema": (400, "invalid_value", chat(response_format={"type": "json_object"})),
     "probabilities": (400, "invalid_value", chat(logprobs=True)),
@@ -482,6 +484,63 @@ def test_a_job_that_was_cancelled_stays_cancelled(tmp_path):
     store.close()
     store = Store(tmp_path / "jobs.sqlite3")
     assert store.job("a")["status"] == "cancelled" and store.events("a", after=None, limit=5) == ([], False)
+
+
+def test_arguments_of_a_chat_template_are_none_of_what_renders_it():
+    import inspect
+
+    from lawft_trl.job_server.job_requests import _NOT_OF_A_TEMPLATE, ChatRequest
+
+    for module, name in (("tokenization_utils_base", "PreTrainedTokenizerBase"), ("processing_utils", "ProcessorMixin")):
+        kind = getattr(pytest.importorskip(f"transformers.{module}"), name)
+        assert set(inspect.signature(kind.apply_chat_template).parameters) <= _NOT_OF_A_TEMPLATE
+    asked = {"model": "x", "messages": [{"role": "user", "content": "問い"}], "chat_template_kwargs": {"enable_thinking": False}}
+    assert ChatRequest.model_validate_json(json.dumps(asked)).forwarded("x")["chat_template_kwargs"] == {"enable_thinking": False}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_model_that_does_not_come_to_an_end_is_ended(tmp_path, monkeypatch, stream):
+    """The server behind it takes the request and says nothing, or no more after the head of its answer."""
+    import asyncio
+
+    from lawft_trl.job_server import chat_relay
+    from lawft_trl.job_server.api_errors import ApiError
+    from lawft_trl.job_server.job_requests import ChatRequest
+    from lawft_trl.job_server.served_models import Model, ServedModels, _Served
+
+    async def ask() -> str:
+        async def silent(reader, writer) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            if stream:
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
+                await writer.drain()
+
+        listening = await asyncio.start_server(silent, "127.0.0.1", 0)
+        url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
+        models, model = ServedModels(tmp_path, 1), Model(name="x", folder=tmp_path / "x", source=tmp_path)
+        models.served[model.folder] = _Served(model=model, process=process, url=url, ready=True)
+        request = ChatRequest.model_validate_json(json.dumps({"model": "x", "messages": [{"role": "user", "content": "問い"}], "stream": stream}))
+        said = []
+
+        async def hear(message) -> None:
+            said.append(message.get("body", b"").decode())
+
+        try:
+            answer = await chat_relay.relay(models, model, request)
+            await answer({"type": "http", "asgi": {"spec_version": "2.4"}}, None, hear)
+        except ApiError as error:
+            said.append(f"{error.status} {error}")
+        assert models._usable(model) is None and not models.served[model.folder].users
+        listening.close()
+        return "".join(said)
+
+    monkeypatch.setattr(chat_relay, "_TIMEOUT", httpx.Timeout(0.3))
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]) as process:
+        try:
+            assert "the next request starts it anew" in asyncio.run(ask())
+            assert process.wait(30) == -signal.SIGKILL
+        finally:
+            process.kill()
 
 
 @pytest.mark.parametrize("said", ["はい。", ""])

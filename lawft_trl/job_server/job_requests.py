@@ -15,6 +15,11 @@ HEARD_OUT = 64 * 1024 * 1024  # of one that is too large, so that a client that 
 
 _Auto = Literal["auto"]
 _Text = Annotated[str, Field(max_length=512)]
+# Not of a chat template but of what renders it, by transformers' tokenizers and processors: a template of the client's own could loop for ever.
+_NOT_OF_A_TEMPLATE = frozenset(
+    "self conversation conversations messages tools documents chat_template add_generation_prompt continue_final_message tokenize sanitize_control_tokens padding "
+    "padding_side truncation max_length return_tensors return_dict return_assistant_tokens_mask load_audio_from_video tokenizer_kwargs processor_kwargs template_kwargs kwargs".split()
+)
 _Nothing = Annotated[list[Any], Field(max_length=0)] | None
 _Form = TypeVar("_Form", bound=BaseModel)
 
@@ -152,6 +157,14 @@ class ChatRequest(_Strict):
     metadata: dict[str, str] | None = None
     store: Literal[False] | None = None
     service_tier: str | None = None
+
+    @field_validator("chat_template_kwargs")
+    @classmethod
+    def _of_a_template(cls, named: dict[str, Any] | None) -> dict[str, Any] | None:
+        wrong = sorted(_NOT_OF_A_TEMPLATE & set(named or {}))
+        if wrong:
+            raise ValueError(f"{', '.join(wrong)}: not an argument of a chat template")
+        return named
 
     def forwarded(self, model: str) -> dict[str, Any]:
         """What `transformers serve` is sent, under its own name for the model."""

@@ -98,6 +98,13 @@ class ServedModels:
             if not served.users:
                 served.idle.set()
 
+    def give_up(self, model: Model, url: str) -> None:
+        """Kills a model's server that does not come to an end with a request; the next one starts it anew."""
+        served = self.served.get(model.folder)
+        if served and served.url == url:
+            served.leaving = True
+            served.process.kill()
+
     async def stop(self) -> None:
         """Ends all of them."""
         await asyncio.gather(*map(self._end, list(self.served.values())))
