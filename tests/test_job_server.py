@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -278,7 +279,7 @@ def test_there_are_sixty_bad_inputs():
     assert len(BAD) >= 60
 
 
-NAMES = {"../../../../tmp/x.jsonl": "x.jsonl", "C:\\data\\契約.jsonl": "契約.jsonl", "/etc/passwd": "passwd", "..": "..", "a\u202elnosj.": "alnosj.", "x" * 300: "x" * 255, "": None}
+NAMES = {"../../../../tmp/x.jsonl": "x.jsonl", "C:\\data\\契約.jsonl": "契約.jsonl", "/etc/passwd": "passwd", "..": "..", "a\u202elnosj.": "alnosj.", "a\u2066b\u2069.": "ab.", "x" * 300: "x" * 255, "": None}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -319,8 +320,6 @@ def test_jobs_created_at_once_are_all_there(server, things):
 
 
 def test_raw_bytes_do_not_end_the_server(server):
-    import socket
-
     for sent in (b"\x16\x03\x01\x02\x00\x01\x00", b"GET / HTTP/9.9\r\n\r\n", b"POST /v1/files HTTP/1.1\r\nContent-Length: -5\r\n\r\n", b"A" * 100_000):
         with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
             connection.sendall(sent)
@@ -346,6 +345,8 @@ def test_what_the_command_refuses(tmp_path, capsys, monkeypatch):
         (["--folder", tmp_path / "new", "--base", "tiny=nothing.yaml"], "no such recipe"),
         (["--folder", tmp_path / "other", *base], "something else"),
         (["--folder", tmp_path / "new", *base, "--host", "0.0.0.0"], "LAWFT_JOBS_API_KEY"),
+        (["--folder", tmp_path / "new", *base, "--max-upload", "5²"], "--max-upload 5²"),
+        (["--folder", tmp_path / "new", *base, "--max-upload", "²"], "--max-upload ²"),
         (["--folder", tmp_path / "new", *base, "--max-upload", "much", "--port", "0", "--served", "0"], "3 option(s)"),
     ):
         assert cli.main(["serve-jobs", *map(str, words)]) == 2
@@ -389,7 +390,13 @@ def test_a_folder_that_was_there_is_kept_from_others(tmp_path):
 
 
 def test_what_lawft_serve_refuses(tmp_path, capsys):
-    for words, expected in ((["--host", "0.0.0.0"], "no authentication"), (["--port", "99999"], "1 to 65535"), ([], "no finished run here"), (["--vllm", "--name", "x"], "--lora-modules")):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        assert cli.main(["serve", str(tmp_path / "run"), "--port", str(taken.getsockname()[1])]) == 2
+        printed = capsys.readouterr()
+        assert "cannot be listened on" in printed.err and not printed.out, "no address is told before questions are answered there"
+    for words, expected in ((["--port", "99999"], "1 to 65535"), (["--port", str(free_port())], "no finished run here"), (["--vllm", "--name", "x"], "--lora-modules")):
         assert cli.main(["serve", str(tmp_path / "run"), *words]) == 2
         assert expected in capsys.readouterr().err
 
@@ -599,6 +606,23 @@ for step in range(1, 600): print(f"step {{step}}/600 | loss 1.0 | lr 0.1", flush
         worker.stop()
         end_children(tmp_path, seconds=1)
         store.close()
+
+
+def test_a_job_that_was_done_is_not_failed_for_the_servers_deaths(tmp_path):
+    from lawft_trl.job_server.places import Places
+    from lawft_trl.job_server.store import Store
+    from lawft_trl.job_server.worker import Worker
+
+    store = Store(tmp_path / "jobs.sqlite3")
+    worker = Worker(store, Places(folder=tmp_path), {}, None)
+    for name in ("done", "not"):
+        store.add_job({"id": name, "status": "running", "metadata": {}}, {"interruptions": 3})
+    (tmp_path / "runs" / "done").mkdir(parents=True)
+    (tmp_path / "runs" / "done" / "run.json").touch()
+    worker._recover("done")
+    worker._recover("not")
+    assert [store.job(name)["status"] for name in ("done", "not")] == ["queued", "failed"]
+    store.close()
 
 
 def test_an_error_of_the_servers_own_tells_nothing_of_the_request(caplog):

@@ -163,6 +163,7 @@ def test_lawft_serve_answers_under_a_name_and_ends_whole(tmp_path):
     client = openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="none", max_retries=60, timeout=120)
     answer = client.chat.completions.create(model="houmu-1", messages=ASKED, temperature=0, max_tokens=20)
     assert answer.choices[0].message.content
+    wait(lambda: f"base_url http://127.0.0.1:{port}/v1, model houmu-1" in (tmp_path / "log").read_text(encoding="utf-8"), "the address to be told")
     children = psutil.Process(process.pid).children(recursive=True)
     assert children and list(Path(tmp_path).glob("lawft-serve-*"))
     process.send_signal(signal.SIGINT)

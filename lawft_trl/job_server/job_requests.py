@@ -17,8 +17,7 @@ _Auto = Literal["auto"]
 _Text = Annotated[str, Field(max_length=512)]
 # Not of a chat template but of what renders it, by transformers' tokenizers and processors: a template of the client's own could loop for ever.
 _NOT_OF_A_TEMPLATE = frozenset(
-    "self conversation conversations messages tools documents chat_template add_generation_prompt continue_final_message tokenize sanitize_control_tokens padding "
-    "padding_side truncation max_length return_tensors return_dict return_assistant_tokens_mask load_audio_from_video tokenizer_kwargs processor_kwargs template_kwargs kwargs".split()
+    ["self", "conversation", "conversations", "messages", "tools", "documents", "chat_template", "add_generation_prompt", "continue_final_message", "tokenize", "sanitize_control_tokens", "padding", "padding_side", "truncation", "max_length", "return_tensors", "return_dict", "return_assistant_tokens_mask", "load_audio_from_video", "tokenizer_kwargs", "processor_kwargs", "template_kwargs", "kwargs"]
 )
 _Nothing = Annotated[list[Any], Field(max_length=0)] | None
 _Form = TypeVar("_Form", bound=BaseModel)

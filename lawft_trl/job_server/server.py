@@ -6,7 +6,6 @@ import ipaddress
 import logging
 import os
 import shutil
-import socket
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO
@@ -14,6 +13,7 @@ from typing import IO
 import uvicorn
 
 from lawft_trl.errors import InputError
+from lawft_trl.export.serving import require_port
 from lawft_trl.folders import write_text
 from lawft_trl.job_server.api_errors import without_tracebacks
 from lawft_trl.job_server.api_key import VARIABLE, api_key
@@ -88,13 +88,7 @@ def _require_address(host: str, port: int) -> None:
             f"--host {host}: others can reach this address",
             [f"give the API key on purpose: {VARIABLE}=…, and put a reverse proxy with TLS in front of it", "or stay on this machine: --host 127.0.0.1"],
         )
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except (OSError, OverflowError) as error:
-            raise InputError(f"--host {host} --port {port}: cannot be listened on: {error}", ["another server may be there; give another --port"]) from None
+    require_port(host, port)
 
 
 @contextlib.contextmanager

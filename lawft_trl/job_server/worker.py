@@ -75,6 +75,9 @@ class Worker:
 
     def _recover(self, job: str) -> None:
         """What to do with a job whose training the server's death has interrupted."""
+        if (self.places.run(job) / "run.json").is_file():  # it was finished; `_train` says so
+            self._put_back(job, "The server was killed when this job was done, and has been started again")
+            return
         asked = self.store.asked(job)
         asked["interruptions"] = asked.get("interruptions", 0) + 1
         self.store.remember(job, asked)
@@ -137,7 +140,7 @@ class Worker:
             self._refuse(job, str(error))
             return
         with (folder / "validation.log").open("w+b") as log:
-            command = [sys.executable, "-m", "lawft_trl.job_server.validate_rows", str(folder / "recipe.yaml"), str(self.processes)]
+            command = [sys.executable, "-m", "lawft_trl.job_server.validate_rows", str(folder / "recipe.yaml"), str(folder / "proven.json")]
             child = start_child(command, folder=self.places.folder, mark=f"validation {job}", output=log, death=signal.SIGKILL)
             self._wait(job, child, mark=f"validation {job}")
             log.seek(0)
@@ -147,7 +150,7 @@ class Worker:
         if child.returncode:
             self._refuse(job, failure(said).replace(f"{folder}/", ""))
             return
-        proven = json.loads(said.strip().splitlines()[-1])
+        proven = json.loads((folder / "proven.json").read_text(encoding="utf-8"))
         self.store.remember(job, {**self.store.asked(job), **rows, "proven": proven})
         hyperparameters = resolved(recipe, record["hyperparameters"], self.processes)
         method = {"type": "supervised", "supervised": {"hyperparameters": hyperparameters}}
