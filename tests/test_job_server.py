@@ -625,6 +625,48 @@ def test_a_job_that_was_done_is_not_failed_for_the_servers_deaths(tmp_path):
     store.close()
 
 
+def test_a_full_database_is_a_full_disk_and_a_client_that_went_no_error(tmp_path, caplog):
+    import asyncio
+
+    from fastapi import FastAPI
+    from starlette.requests import ClientDisconnect
+
+    from lawft_trl.job_server.api_errors import handle_errors, without_tracebacks
+    from lawft_trl.job_server.store import Store
+
+    app, store = FastAPI(), Store(tmp_path / "jobs.sqlite3")
+    handle_errors(app)
+    pages = store._connection.execute("PRAGMA page_count").fetchone()[0]
+    store._connection.execute(f"PRAGMA max_page_count = {pages}")  # SQLite's own way to be full
+
+    @app.get("/full")
+    async def full():
+        store.add_job({"id": "a", "text": "x" * 100_000}, {})
+
+    @app.get("/gone")
+    async def gone():
+        raise ClientDisconnect
+
+    async def ask():
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app=without_tracebacks(app)), base_url="http://x") as client:
+            answer = await client.get("/full")
+            await client.get("/gone")
+            return answer
+
+    answer = asyncio.run(ask())
+    assert answer.status_code == 507 and answer.json()["error"]["code"] == "disk_full"
+    assert "ClientDisconnect" not in caplog.text
+    store.close()
+
+
+def test_checkpoints_are_those_that_can_be_asked(tmp_path):
+    """A job that was cancelled has some in its unfinished run; nobody answers under their names."""
+    from lawft_trl.job_server.job_results import checkpoints
+
+    for status in ("running", "cancelled", "failed"):
+        assert checkpoints({"id": "ftjob-a", "status": status, "model": "tiny"}, None, tmp_path / "a", 1) == []
+
+
 def test_an_error_of_the_servers_own_tells_nothing_of_the_request(caplog):
     import asyncio
 
