@@ -68,7 +68,7 @@ def _add_file_verbs(steps: Any) -> None:
 
     upload = _server_verb(steps, "upload", _upload, "upload a training or validation file; prints its id")
     upload.add_argument("file", type=Path, metavar="FILE")
-    upload.add_argument("--unchecked", action="store_true", help="upload it although lawft openai check finds errors")
+    upload.add_argument("--unchecked", action="store_true", help="upload it although lines of it are in no form to train on")
 
 
 def _add_create(steps: Any) -> None:
