@@ -606,6 +606,34 @@ for step in range(1, 600): print(f"step {{step}}/600 | loss 1.0 | lr 0.1", flush
         store.close()
 
 
+def test_what_a_killed_server_left_is_waited_for_by_the_training_alone(tmp_path, monkeypatch):
+    """The worker begins at once, stops at once, and leaves the other's children in peace until their time is over."""
+    from lawft_trl.job_server import children
+    from lawft_trl.job_server.places import Places
+    from lawft_trl.job_server.store import Store
+    from lawft_trl.job_server.worker import Worker
+
+    command = [sys.executable, "-c", "import time; time.sleep(600)"]
+    with (tmp_path / "log").open("wb") as output, monkeypatch.context() as earlier:
+        earlier.setattr(children, "_THIS", "earlier")
+        children.start_child(command, folder=tmp_path, mark="job a", output=output, death=signal.SIGTERM)
+        wait(lambda: len(children.marked(tmp_path)) == 1, "the child")
+    with (tmp_path / "log").open("wb") as output:
+        children.start_child(command, folder=tmp_path, mark="model x", output=output, death=signal.SIGTERM)
+    store = Store(tmp_path / "jobs.sqlite3")
+    store.add_job({"id": "a", "status": "running", "metadata": {}}, {})
+    worker = Worker(store, Places(folder=tmp_path), {}, None)
+    worker.start()
+    worker.stop()
+    try:
+        assert store.job("a")["status"] == "running" and len(children.marked(tmp_path)) == 2, "the next server's to wait for"
+        children.end_leftovers(tmp_path, seconds=0, stopping=threading.Event())
+        assert [process.environ()["LAWFT_JOBS_CHILD"] for process in children.marked(tmp_path)] == ["model x"]
+    finally:
+        children.end_children(tmp_path, seconds=1)
+        store.close()
+
+
 def test_a_job_that_was_done_is_not_failed_for_the_servers_deaths(tmp_path):
     from lawft_trl.job_server.places import Places
     from lawft_trl.job_server.store import Store

@@ -20,7 +20,7 @@ from typing import Any
 from lawft_trl import run_dir
 from lawft_trl.errors import InputError
 from lawft_trl.folders import write_text
-from lawft_trl.job_server.children import end_children, end_leftovers, start_child
+from lawft_trl.job_server.children import end_children, end_leftovers, marked, start_child
 from lawft_trl.job_server.job_recipes import Base, count_processes, job_recipe, resolved
 from lawft_trl.job_server.job_results import results_csv, tuned_name
 from lawft_trl.job_server.places import Places
@@ -59,11 +59,7 @@ class Worker:
         self.threads = [threading.Thread(target=self._work, args=arguments, daemon=True) for arguments in (("validating_files", self._validate), ("queued", self._train))]
 
     def start(self) -> None:
-        """Ends what a killed server has left, puts its job back into the queue, and begins."""
-        if ended := end_leftovers(self.places.folder, seconds=_SECONDS_TO_SAVE):
-            _log.warning("%d processes of a server that was killed have ended", ended)
-        while job := self.store.oldest("running"):
-            self._recover(job["id"])
+        """Begins. Nothing is trained before what a killed server has left has ended; all else is answered meanwhile."""
         for thread in self.threads:
             thread.start()
 
@@ -92,9 +88,24 @@ class Worker:
             if self.store.change(job, {"status": "queued"}):
                 self.store.add_event(job, why, level="warn")
 
+    def _begin(self) -> bool:
+        """Waits for what a killed server has left, and puts its job back into the queue; whether that was done."""
+        if left := len(marked(self.places.folder, leftover=True)):
+            _log.warning("waiting up to %d seconds for %d processes of a server that was killed; its training may be saving a checkpoint", _SECONDS_TO_SAVE, left)
+            end_leftovers(self.places.folder, seconds=_SECONDS_TO_SAVE, stopping=self.stopping)
+        if self.stopping.is_set():
+            return False
+        while job := self.store.oldest("running"):
+            self._recover(job["id"])
+        return True
+
     def _work(self, status: str, step: Callable[[str], None]) -> None:
+        begun = status != "queued"
         while not self.stopping.is_set():
             try:
+                begun = begun or self._begin()
+                if not begun:
+                    continue
                 if status == "queued":  # one job is trained at a time, so nobody trains one that is found running here
                     while job := self.store.oldest("running"):
                         self._put_back(job["id"], "The server could not write to its disk while this job was running")
