@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -224,11 +225,18 @@ BAD = {
     "message of no role": (400, "missing_required_parameter", chat(messages=[{"content": "x"}])),
     "message of a tool": (400, "invalid_value", chat(messages=[{"role": "tool", "content": "x"}])),
     "message of a number": (400, "invalid_value", chat(messages=[{"role": "user", "content": 5}])),
+    "message of nothing": (400, "invalid_value", chat(messages=[{"role": "user", "content": ""}])),
+    "message without content": (400, "invalid_value", chat(messages=[{"role": "user"}])),
+    "message of null": (400, "invalid_value", chat(messages=[{"role": "system", "content": None}])),
+    "message of no parts": (400, "invalid_value", chat(messages=[{"role": "user", "content": []}])),
+    "a call of a tool": (400, "invalid_value", chat(messages=[{"role": "assistant", "content": "x", "tool_calls": [{"id": "1"}]}])),
     "an image": (400, "invalid_value", chat(messages=[{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "http://x"}}]}])),
     "temperature 3": (400, "invalid_value", chat(temperature=3)),
     "temperature of nothing": (400, "invalid_value", raw(CHAT, b'{"model": "tiny", "messages": [{"role": "user", "content": "x"}], "temperature": NaN}')),
     "no tokens": (400, "invalid_value", chat(max_tokens=0)),
     "two answers": (400, "invalid_value", chat(n=2)),
+    "a template of one's own": (400, "invalid_value", chat(chat_template_kwargs={"chat_template": "{% for i in range(9**9) %}{% endfor %}"})),
+    "tools by a back door": (400, "invalid_value", chat(chat_template_kwargs={"enable_thinking": False, "tools": [{}]})),
     "tools to call": (400, "invalid_value", chat(tools=[{"type": "function"}])),
     "a schema": (400, "invalid_value", chat(response_format={"type": "json_object"})),
     "probabilities": (400, "invalid_value", chat(logprobs=True)),
@@ -271,7 +279,7 @@ def test_there_are_sixty_bad_inputs():
     assert len(BAD) >= 60
 
 
-NAMES = {"../../../../tmp/x.jsonl": "x.jsonl", "C:\\data\\契約.jsonl": "契約.jsonl", "/etc/passwd": "passwd", "..": "..", "a\u202elnosj.": "alnosj.", "x" * 300: "x" * 255, "": None}
+NAMES = {"../../../../tmp/x.jsonl": "x.jsonl", "C:\\data\\契約.jsonl": "契約.jsonl", "/etc/passwd": "passwd", "..": "..", "a\u202elnosj.": "alnosj.", "a\u2066b\u2069.": "ab.", "x" * 300: "x" * 255, "": None}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -312,8 +320,6 @@ def test_jobs_created_at_once_are_all_there(server, things):
 
 
 def test_raw_bytes_do_not_end_the_server(server):
-    import socket
-
     for sent in (b"\x16\x03\x01\x02\x00\x01\x00", b"GET / HTTP/9.9\r\n\r\n", b"POST /v1/files HTTP/1.1\r\nContent-Length: -5\r\n\r\n", b"A" * 100_000):
         with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
             connection.sendall(sent)
@@ -339,6 +345,8 @@ def test_what_the_command_refuses(tmp_path, capsys, monkeypatch):
         (["--folder", tmp_path / "new", "--base", "tiny=nothing.yaml"], "no such recipe"),
         (["--folder", tmp_path / "other", *base], "something else"),
         (["--folder", tmp_path / "new", *base, "--host", "0.0.0.0"], "LAWFT_JOBS_API_KEY"),
+        (["--folder", tmp_path / "new", *base, "--max-upload", "5²"], "--max-upload 5²"),
+        (["--folder", tmp_path / "new", *base, "--max-upload", "²"], "--max-upload ²"),
         (["--folder", tmp_path / "new", *base, "--max-upload", "much", "--port", "0", "--served", "0"], "3 option(s)"),
     ):
         assert cli.main(["serve-jobs", *map(str, words)]) == 2
@@ -366,8 +374,29 @@ def test_the_key_that_is_made_is_a_file_of_its_owner(tmp_path):
     assert stat.S_IMODE((folder / "api_key").stat().st_mode) == 0o600 and stat.S_IMODE(folder.stat().st_mode) == 0o700
 
 
+def test_a_folder_that_was_there_is_kept_from_others(tmp_path):
+    folder = tmp_path / "jobs"
+    folder.mkdir()
+    folder.chmod(0o755)
+    server = Server(folder)
+    try:
+        uploaded = server.http.post(f"{server.url}/v1/files", headers=HEADERS, data={"purpose": "fine-tune"}, files={"file": ("t.jsonl", examples(3))}).json()["id"]
+        job = server.http.post(f"{server.url}/v1/fine_tuning/jobs", headers=JSON, json={"model": "tiny", "training_file": uploaded}).json()["id"]
+        wait(lambda: server.http.get(f"{server.url}/v1/fine_tuning/jobs/{job}", headers=HEADERS).json()["status"] == "failed", "a job of three examples to fail")
+        assert {path.name for path in folder.rglob("*")} >= {uploaded, "train.jsonl", "jobs.sqlite3"}
+        assert [str(path) for path in (folder, *folder.rglob("*")) if path.stat().st_mode & 0o077] == []
+    finally:
+        server.end()
+
+
 def test_what_lawft_serve_refuses(tmp_path, capsys):
-    for words, expected in ((["--host", "0.0.0.0"], "no authentication"), (["--port", "99999"], "1 to 65535"), ([], "no finished run here"), (["--vllm", "--name", "x"], "--lora-modules")):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        assert cli.main(["serve", str(tmp_path / "run"), "--port", str(taken.getsockname()[1])]) == 2
+        printed = capsys.readouterr()
+        assert "cannot be listened on" in printed.err and not printed.out, "no address is told before questions are answered there"
+    for words, expected in ((["--port", "99999"], "1 to 65535"), (["--port", str(free_port())], "no finished run here"), (["--vllm", "--name", "x"], "--lora-modules")):
         assert cli.main(["serve", str(tmp_path / "run"), *words]) == 2
         assert expected in capsys.readouterr().err
 
@@ -429,15 +458,13 @@ def test_hyperparameters_become_a_recipe(tmp_path, monkeypatch):
     assert resolved(recipe, auto, 2) == {"n_epochs": 3, "batch_size": 8, "learning_rate_multiplier": 1.0}
 
 
-@pytest.mark.parametrize("name", ["direct_norag", "rtx3080/direct_norag", "socratic", "tiny_socratic"])
-def test_shipped_recipes_can_be_bases(name, monkeypatch):
+def test_shipped_recipes_can_be_bases(monkeypatch):
     from lawft_trl.job_server.job_recipes import read_bases
 
     monkeypatch.chdir(ROOT)
-    path = ROOT / "recipes" / f"{name}.yaml"
-    if not path.exists():
-        pytest.skip(f"{path}: no such recipe any more")
-    assert read_bases({"base": path})["base"].recipe.pattern.answer == "dialogue"
+    shipped = sorted((ROOT / "recipes").glob("*.yaml"))
+    bases = read_bases({path.stem: path for path in shipped})
+    assert len(bases) == len(shipped) > 3 and {base.recipe.pattern.answer for base in bases.values()} == {"dialogue"}
 
 
 def test_the_trainings_lines_become_events():
@@ -462,6 +489,208 @@ def test_a_job_that_was_cancelled_stays_cancelled(tmp_path):
     store.close()
     store = Store(tmp_path / "jobs.sqlite3")
     assert store.job("a")["status"] == "cancelled" and store.events("a", after=None, limit=5) == ([], False)
+
+
+def test_arguments_of_a_chat_template_are_none_of_what_renders_it():
+    import inspect
+
+    from lawft_trl.job_server.job_requests import _NOT_OF_A_TEMPLATE, ChatRequest
+
+    for module, name in (("tokenization_utils_base", "PreTrainedTokenizerBase"), ("processing_utils", "ProcessorMixin")):
+        kind = getattr(pytest.importorskip(f"transformers.{module}"), name)
+        assert set(inspect.signature(kind.apply_chat_template).parameters) <= _NOT_OF_A_TEMPLATE
+    asked = {"model": "x", "messages": [{"role": "user", "content": "問い"}], "chat_template_kwargs": {"enable_thinking": False}}
+    assert ChatRequest.model_validate_json(json.dumps(asked)).forwarded("x")["chat_template_kwargs"] == {"enable_thinking": False}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_model_that_does_not_come_to_an_end_is_ended(tmp_path, monkeypatch, stream):
+    """The server behind it takes the request and says nothing, or no more after the head of its answer."""
+    import asyncio
+
+    from lawft_trl.job_server import chat_relay
+    from lawft_trl.job_server.api_errors import ApiError
+    from lawft_trl.job_server.job_requests import ChatRequest
+    from lawft_trl.job_server.served_models import Model, ServedModels, _Served
+
+    async def ask() -> str:
+        async def silent(reader, writer) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            if stream:
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
+                await writer.drain()
+
+        listening = await asyncio.start_server(silent, "127.0.0.1", 0)
+        url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
+        models, model = ServedModels(tmp_path, 1), Model(name="x", folder=tmp_path / "x", source=tmp_path)
+        models.served[model.folder] = _Served(model=model, process=process, url=url, ready=True)
+        request = ChatRequest.model_validate_json(json.dumps({"model": "x", "messages": [{"role": "user", "content": "問い"}], "stream": stream}))
+        said = []
+
+        async def hear(message) -> None:
+            said.append(message.get("body", b"").decode())
+
+        try:
+            answer = await chat_relay.relay(models, model, request)
+            await answer({"type": "http", "asgi": {"spec_version": "2.4"}}, None, hear)
+        except ApiError as error:
+            said.append(f"{error.status} {error}")
+        assert models._usable(model) is None and not models.served[model.folder].users
+        listening.close()
+        return "".join(said)
+
+    monkeypatch.setattr(chat_relay, "_TIMEOUT", httpx.Timeout(0.3))
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]) as process:
+        try:
+            assert "the next request starts it anew" in asyncio.run(ask())
+            assert process.wait(30) == -signal.SIGKILL
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("said", ["はい。", ""])
+def test_an_answer_is_taken_back_as_the_next_turns_past(said):
+    """What the stock client sends of `messages.append(answer.choices[0].message)`, also of an answer that was cut off at once."""
+    from openai.types.chat import ChatCompletion
+
+    from lawft_trl.job_server.chat_relay import _completion
+    from lawft_trl.job_server.job_requests import ChatRequest
+
+    served = {"choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": said}}], "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}}
+    answer = ChatCompletion.model_validate(_completion(served, "tiny")).choices[0].message.to_dict()
+    for more in ({}, {"audio": None, "tool_calls": None, "function_call": None, "refusal": ""}, {"content": said or None, "tool_calls": []}):
+        turns = [{"role": "user", "content": "問い"}, {**answer, **more}, {"role": "user", "content": "続き"}]
+        asked = ChatRequest.model_validate_json(json.dumps({"model": "tiny", "messages": turns}))
+        assert [turn["content"] for turn in asked.forwarded("x")["messages"]] == ["問い", said, "続き"]
+
+
+def test_a_training_ends_with_the_store_and_its_job_goes_on_when_that_writes_again(tmp_path, monkeypatch):
+    """The store fails once while a job runs: the next training begins when the first has ended, in the same job."""
+    import sqlite3
+
+    from lawft_trl.job_server import worker as module
+    from lawft_trl.job_server.children import end_children, marked
+    from lawft_trl.job_server.places import Places
+    from lawft_trl.job_server.store import Store
+
+    (tmp_path / "jobs" / "ftjob-a").mkdir(parents=True)
+    training = f"""
+import pathlib, time
+first = pathlib.Path({str(tmp_path / "first")!r})
+if first.exists(): raise SystemExit("the second training")
+first.touch()
+for step in range(1, 600): print(f"step {{step}}/600 | loss 1.0 | lr 0.1", flush=True); time.sleep(0.2)
+"""
+    monkeypatch.setattr(module, "launch_command", lambda recipe, config: [sys.executable, "-c", training])
+    monkeypatch.setattr(module, "_SECONDS_TO_RECOVER", 0.1)
+    store = Store(tmp_path / "jobs.sqlite3")
+    store.add_job({"id": "ftjob-a", "status": "queued", "fine_tuned_model": None, "metadata": {}, "error": None}, {})
+    worker, write, running = module.Worker(store, Places(folder=tmp_path), {}, None), store._write, []
+
+    def write_or_fail(*statement):
+        if (tmp_path / "first").exists() and not running:
+            running.extend(marked(tmp_path, "job ftjob-a"))
+            raise sqlite3.OperationalError("database or disk is full")
+        write(*statement)
+
+    monkeypatch.setattr(store, "_write", write_or_fail)
+    worker.start()
+    try:
+        wait(lambda: store.job("ftjob-a")["status"] == "failed", "the second training to fail", 60)
+        assert running and not any(process.is_running() for process in running)
+        assert "the second training" in store.job("ftjob-a")["error"]["message"], store.job("ftjob-a")
+        assert any("could not write to its disk" in event["message"] for event in store.events("ftjob-a", after=None, limit=99)[0])
+    finally:
+        worker.stop()
+        end_children(tmp_path, seconds=1)
+        store.close()
+
+
+def test_what_a_killed_server_left_is_waited_for_by_the_training_alone(tmp_path, monkeypatch):
+    """The worker begins at once, stops at once, and leaves the other's children in peace until their time is over."""
+    from lawft_trl.job_server import children
+    from lawft_trl.job_server.places import Places
+    from lawft_trl.job_server.store import Store
+    from lawft_trl.job_server.worker import Worker
+
+    command = [sys.executable, "-c", "import time; time.sleep(600)"]
+    with (tmp_path / "log").open("wb") as output, monkeypatch.context() as earlier:
+        earlier.setattr(children, "_THIS", "earlier")
+        children.start_child(command, folder=tmp_path, mark="job a", output=output, death=signal.SIGTERM)
+        wait(lambda: len(children.marked(tmp_path)) == 1, "the child")
+    with (tmp_path / "log").open("wb") as output:
+        children.start_child(command, folder=tmp_path, mark="model x", output=output, death=signal.SIGTERM)
+    store = Store(tmp_path / "jobs.sqlite3")
+    store.add_job({"id": "a", "status": "running", "metadata": {}}, {})
+    worker = Worker(store, Places(folder=tmp_path), {}, None)
+    worker.start()
+    worker.stop()
+    try:
+        assert store.job("a")["status"] == "running" and len(children.marked(tmp_path)) == 2, "the next server's to wait for"
+        children.end_leftovers(tmp_path, seconds=0, stopping=threading.Event())
+        assert [process.environ()["LAWFT_JOBS_CHILD"] for process in children.marked(tmp_path)] == ["model x"]
+    finally:
+        children.end_children(tmp_path, seconds=1)
+        store.close()
+
+
+def test_a_job_that_was_done_is_not_failed_for_the_servers_deaths(tmp_path):
+    from lawft_trl.job_server.places import Places
+    from lawft_trl.job_server.store import Store
+    from lawft_trl.job_server.worker import Worker
+
+    store = Store(tmp_path / "jobs.sqlite3")
+    worker = Worker(store, Places(folder=tmp_path), {}, None)
+    for name in ("done", "not"):
+        store.add_job({"id": name, "status": "running", "metadata": {}}, {"interruptions": 3})
+    (tmp_path / "runs" / "done").mkdir(parents=True)
+    (tmp_path / "runs" / "done" / "run.json").touch()
+    worker._recover("done")
+    worker._recover("not")
+    assert [store.job(name)["status"] for name in ("done", "not")] == ["queued", "failed"]
+    store.close()
+
+
+def test_a_full_database_is_a_full_disk_and_a_client_that_went_no_error(tmp_path, caplog):
+    import asyncio
+
+    from fastapi import FastAPI
+    from starlette.requests import ClientDisconnect
+
+    from lawft_trl.job_server.api_errors import handle_errors, without_tracebacks
+    from lawft_trl.job_server.store import Store
+
+    app, store = FastAPI(), Store(tmp_path / "jobs.sqlite3")
+    handle_errors(app)
+    pages = store._connection.execute("PRAGMA page_count").fetchone()[0]
+    store._connection.execute(f"PRAGMA max_page_count = {pages}")  # SQLite's own way to be full
+
+    @app.get("/full")
+    async def full():
+        store.add_job({"id": "a", "text": "x" * 100_000}, {})
+
+    @app.get("/gone")
+    async def gone():
+        raise ClientDisconnect
+
+    async def ask():
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app=without_tracebacks(app)), base_url="http://x") as client:
+            answer = await client.get("/full")
+            await client.get("/gone")
+            return answer
+
+    answer = asyncio.run(ask())
+    assert answer.status_code == 507 and answer.json()["error"]["code"] == "disk_full"
+    assert "ClientDisconnect" not in caplog.text
+    store.close()
+
+
+def test_checkpoints_are_those_that_can_be_asked(tmp_path):
+    """A job that was cancelled has some in its unfinished run; nobody answers under their names."""
+    from lawft_trl.job_server.job_results import checkpoints
+
+    for status in ("running", "cancelled", "failed"):
+        assert checkpoints({"id": "ftjob-a", "status": status, "model": "tiny"}, None, tmp_path / "a", 1) == []
 
 
 def test_an_error_of_the_servers_own_tells_nothing_of_the_request(caplog):

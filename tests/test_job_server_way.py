@@ -88,6 +88,9 @@ def test_from_an_upload_to_an_answer(server):
     assert texts[job.fine_tuned_model] != texts["tiny"] and "第" in texts[job.fine_tuned_model], texts
     assert answers["tiny"].usage.prompt_tokens == answers[job.fine_tuned_model].usage.prompt_tokens, "asked in the same prompt"
 
+    turns = [*ASKED, answers["tiny"].choices[0].message, {"role": "user", "content": "続けてください。"}]
+    assert client.chat.completions.create(model="tiny", messages=turns, max_tokens=5, temperature=0).usage.prompt_tokens > answers["tiny"].usage.prompt_tokens
+
     stream = list(client.chat.completions.create(model=job.fine_tuned_model, stream=True, stream_options={"include_usage": True}, **asked))
     assert "".join(chunk.choices[0].delta.content or "" for chunk in stream if chunk.choices) == texts[job.fine_tuned_model]
     assert len(stream) > 4 and stream[-1].choices == [] and stream[-1].usage.completion_tokens == answers[job.fine_tuned_model].usage.completion_tokens
@@ -160,6 +163,7 @@ def test_lawft_serve_answers_under_a_name_and_ends_whole(tmp_path):
     client = openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="none", max_retries=60, timeout=120)
     answer = client.chat.completions.create(model="houmu-1", messages=ASKED, temperature=0, max_tokens=20)
     assert answer.choices[0].message.content
+    wait(lambda: f"base_url http://127.0.0.1:{port}/v1, model houmu-1" in (tmp_path / "log").read_text(encoding="utf-8"), "the address to be told")
     children = psutil.Process(process.pid).children(recursive=True)
     assert children and list(Path(tmp_path).glob("lawft-serve-*"))
     process.send_signal(signal.SIGINT)

@@ -415,6 +415,33 @@ def test_the_whole_way_as_a_user_walks_it(httpserver, file, tmp_path, key):
     assert not any(KEY in text for text in outputs) and not any(KEY.encode() in content for content in written)
 
 
+def test_a_server_that_repeats_the_key_or_sends_control_characters(httpserver, file, key, capsys, tmp_path):
+    """In every text it gives: the record has no key in it, what is printed neither that nor an escape, nor the URL's password."""
+    odd = f"\x1b[2Jx {KEY}"
+    named = {"id": "ftjob-1\x1b[2J", "model": odd, "fine_tuned_model": odd, "error": {"code": "x", "message": odd}, "finished_at": 1, "result_files": [f"r-{KEY}\x1b[2J"]}
+    httpserver.expect_request("/v1/files").respond_with_json({**FILE, "id": odd})  # the first that fits is taken
+    httpserver.expect_request("/v1/files/file-r/content").respond_with_data(f"Authorization: Bearer {KEY}")
+    api = Api(httpserver, [{**named, "status": "succeeded"}])
+    api.events = [event(1, odd, level=odd, type="metrics", data={odd: 1.5})]
+    api.url = api.url.replace("http://", "http://someone:geheim@")
+    for state, arguments in (("succeeded", ("watch", "ftjob-1")), (odd, ("watch", "ftjob-1")), ("succeeded", ("pull", "ftjob-1", "--out", tmp_path / "a.json")), ("succeeded", ("cancel", "ftjob-1")), ("succeeded", ("upload", file)), ("succeeded", ("create", "file-1", "--model", "tiny"))):
+        api.states = [{**named, "status": state}]
+        lawft(api, *arguments)
+        printed = "".join(capsys.readouterr())
+        assert printed and "\x1b" not in printed and KEY not in printed and "geheim" not in printed, (arguments, printed)
+    assert KEY not in (tmp_path / "a.json").read_text(encoding="utf-8")
+    api.states = [{**named, "status": "succeeded", "result_files": ["file-r"]}]
+    assert lawft(api, "pull", "ftjob-1", "--out", tmp_path / "b.json") == 0
+    assert json.loads((tmp_path / "b.json").read_text(encoding="utf-8"))["result_files"][0]["text"] == "Authorization: Bearer (the key)"
+
+
+def test_a_success_without_a_model_is_none(httpserver, key, capsys):
+    api = Api(httpserver, [{"status": "succeeded", "finished_at": 1}])
+    assert lawft(api, "watch", "ftjob-1") == 1
+    printed = capsys.readouterr()
+    assert printed.out == "" and "names no tuned model" in printed.err
+
+
 def test_watch_ends(httpserver, key, capsys):
     api = Api(httpserver, ["succeeded"])
     assert lawft(api, "watch", "ftjob-1") == 0 and capsys.readouterr().out == "ft:tiny:org:houmu:1\n"  # long after its end

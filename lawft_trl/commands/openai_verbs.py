@@ -68,7 +68,7 @@ def _add_file_verbs(steps: Any) -> None:
 
     upload = _server_verb(steps, "upload", _upload, "upload a training or validation file; prints its id")
     upload.add_argument("file", type=Path, metavar="FILE")
-    upload.add_argument("--unchecked", action="store_true", help="upload it although lawft openai check finds errors")
+    upload.add_argument("--unchecked", action="store_true", help="upload it although lines of it are in no form to train on")
 
 
 def _add_create(steps: Any) -> None:
@@ -203,9 +203,9 @@ def _upload(options: argparse.Namespace) -> None:
         for found in personal_findings(training_rows(list(file.examples.values()), file.sources)):
             _say(f"WARNING: {found.code}: {found.message} in {found.count} of {found.total} answers and their prompts; they leave this machine")
     _say(f"uploading {options.file} ({options.file.stat().st_size:,} bytes) to {server.address}")
-    file_id = upload_file(server, options.file)
+    file_id = server.told(upload_file(server, options.file))
     print(file_id, flush=True)
-    _say(f"Next:    lawft openai create {file_id} --model NAME{_same_server(options)}")
+    _say(f"Next:    lawft openai create {file_id} --model NAME{_same_server(options, server)}")
 
 
 def _create(options: argparse.Namespace) -> None:
@@ -223,8 +223,9 @@ def _create(options: argparse.Namespace) -> None:
     for warning in shutdown_warnings(server, [request.model], datetime.date.today()):
         _say(f"WARNING: {warning}")
     job = create_job(server, request)
-    print(job.id, flush=True)
-    _say(f"{job.id} is {server.told(str(job.status))}\nNext:    lawft openai watch {job.id}{_same_server(options)}")
+    job_id = server.told(job.id)
+    print(job_id, flush=True)
+    _say(f"{job_id} is {server.told(str(job.status))}\nNext:    lawft openai watch {job_id}{_same_server(options, server)}")
 
 
 def _watch(options: argparse.Namespace) -> int:
@@ -238,21 +239,25 @@ def _watch(options: argparse.Namespace) -> int:
         for job in list_jobs(server):
             print("  ".join(server.told(str(value)) for value in (job.id, job.status, job.model, job.fine_tuned_model or "")).rstrip())
         return 0
-    again = f"lawft openai watch {options.job}{_same_server(options)}"
+    again = f"lawft openai watch {options.job}{_same_server(options, server)}"
     try:
         with _progress() as show:
             job = watch_job(server, options.job, show=show, deadline=options.deadline, interval=options.interval)
     except KeyboardInterrupt:
         _say(f"the job goes on at {server.address}; to go on watching: {again}\nto end it: {again.replace(' watch ', ' cancel ')}")
         raise
+    job_id = server.told(job.id)
     if not has_ended(job):
-        _say(f"{job.id} is still {server.told(str(job.status))} after {options.deadline:g} seconds; it goes on. To go on watching: {again}")
+        _say(f"{job_id} is still {server.told(str(job.status))} after {options.deadline:g} seconds; it goes on. To go on watching: {again}")
         return _STILL_RUNNING
     if job.status != "succeeded":
-        _say(f"{job.id} ended: {server.told(str(job.status))}{': ' + server.told(failure(job)) if failure(job) else ''}")
+        _say(f"{job_id} ended: {server.told(str(job.status))}{': ' + server.told(failure(job)) if failure(job) else ''}")
         return _ENDED_OTHERWISE
-    print(job.fine_tuned_model, flush=True)
-    _say(f"Next:    lawft openai pull {job.id} --out {job.id}.json{_same_server(options)}")
+    if not job.fine_tuned_model:
+        _say(f"{job_id} succeeded, but the server names no tuned model; lawft openai pull {job_id} --out FILE{_same_server(options, server)} keeps what it says")
+        return _ENDED_OTHERWISE
+    print(server.told(job.fine_tuned_model), flush=True)
+    _say(f"Next:    lawft openai pull {job_id} --out {job_id}.json{_same_server(options, server)}")
     return 0
 
 
@@ -287,7 +292,7 @@ def _cancel(options: argparse.Namespace) -> None:
 
     server = _connect(options)
     job = cancel_job(server, options.job)
-    _say(f"{job.id} is {server.told(str(job.status))}")
+    _say(f"{server.told(job.id)} is {server.told(str(job.status))}")
 
 
 def _pull(options: argparse.Namespace) -> None:
@@ -308,11 +313,11 @@ def _pull(options: argparse.Namespace) -> None:
     record["pulled_at"] = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     write_json(options.out, record)
     for warning in [*record["warnings"], *(f"{file['id']}: {file['error']}" for file in record["result_files"] if "error" in file)]:
-        _say(f"WARNING: {warning}")
+        _say(f"WARNING: {server.told(warning)}")
     if record["tuned_model"]:
-        print(record["tuned_model"])
+        print(server.told(record["tuned_model"]))
     figures = ", ".join(f"{name} {value:.4g}" for name, value in record["final_metrics"].items())
-    _say(f"{record['job']} {record['state']}; {figures or 'no metrics'}; {len(record['checkpoints'])} checkpoints, {len(record['result_files'])} result files: {options.out}")
+    _say(f"{server.told(record['job'])} {server.told(str(record['state']))}; {server.told(figures) or 'no metrics'}; {len(record['checkpoints'])} checkpoints, {len(record['result_files'])} result files: {options.out}")
 
 
 def _connect(options: argparse.Namespace) -> "Server":
@@ -324,8 +329,9 @@ def _connect(options: argparse.Namespace) -> "Server":
     return server
 
 
-def _same_server(options: argparse.Namespace) -> str:
-    return f" --base-url {shlex.quote(options.base_url)}" if options.base_url else ""
+def _same_server(options: argparse.Namespace, server: "Server") -> str:
+    """The option that leads to it again, without the password that may stand in an URL."""
+    return f" --base-url {shlex.quote(server.address)}" if options.base_url else ""
 
 
 def _say(text: str) -> None:

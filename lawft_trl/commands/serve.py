@@ -17,23 +17,19 @@ def add(verbs: Any) -> None:
     )
     verb.add_argument("path", type=Path, metavar="RUN", help="a finished run, e.g. runs/direct_norag")
     verb.add_argument("--vllm", action="store_true", help="print the command for a GPU server with vLLM, and start nothing")
-    verb.add_argument("--port", type=int, default=8000, help="default 8000")
-    verb.add_argument("--host", default="127.0.0.1", help="a loopback address; others are refused")
+    verb.add_argument("--port", type=int, default=8000, help="of 127.0.0.1 (default 8000)")
     verb.add_argument("--name", metavar="NAME", help="the model's name for clients (default: the run's)")
     verb.set_defaults(run=_run)
 
 
 def _run(options: argparse.Namespace) -> int:
-    from lawft_trl.export.serving import require_loopback, serve_run
+    from lawft_trl.export.serving import serve_run
 
     if options.vllm:
         return _print_vllm(options)
-    require_loopback(options.host)
     if not 1 <= options.port <= 65535:
         raise InputError(f"--port {options.port}: expected 1 to 65535")
-    name = options.name or options.path.resolve().name
-    print(f"base_url http://127.0.0.1:{options.port}/v1, model {name}; Ctrl-C ends it", flush=True)
-    return serve_run(options.path, port=options.port, name=name)
+    return serve_run(options.path, port=options.port, name=options.name, say=lambda text: print(text, flush=True))
 
 
 def _print_vllm(options: argparse.Namespace) -> int:

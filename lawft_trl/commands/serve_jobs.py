@@ -1,6 +1,7 @@
 """`lawft serve-jobs`: OpenAI's fine-tuning API on this machine."""
 
 import argparse
+import re
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ def add(verbs: Any) -> None:
 def _run(options: argparse.Namespace) -> None:
     bases, problems = _bases(options)
     size = options.max_upload.upper()
-    if (not size[:-1].isdigit() and not size.isdigit()) or not (size[-1:].isdigit() or size[-1:] in _SIZES):
+    if not re.fullmatch(r"[0-9]{1,15}[KMG]?", size):
         problems.append(f"--max-upload {options.max_upload}: expected a number of bytes, or one with K, M or G behind it")
     if not 1 <= options.port <= 65535:
         problems.append(f"--port {options.port}: expected 1 to 65535")
@@ -43,7 +44,7 @@ def _run(options: argparse.Namespace) -> None:
         from lawft_trl.job_server.server import serve_jobs
     except ModuleNotFoundError as error:
         raise InputError(f"lawft serve-jobs needs {error.name}, which is not installed", ["pip install 'lawft-trl[serve]'"]) from None
-    limit = int(size) if size.isdigit() else int(size[:-1]) * _SIZES[size[-1]]
+    limit = int(size.rstrip("KMG")) * _SIZES[size.lstrip("0123456789")]
     serve_jobs(
         options.folder,
         bases,

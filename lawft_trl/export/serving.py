@@ -2,16 +2,18 @@
 
 import contextlib
 import importlib.util
-import ipaddress
 import json
 import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,20 +33,18 @@ _SECONDS_TO_END = 15
 _TRANSFORMERS = ("-m", "transformers.cli.transformers")
 
 
-def require_loopback(host: str) -> None:
-    """Refuses an address that others can reach: `transformers serve` asks nobody for a key.
+def require_port(host: str, port: int) -> None:
+    """Refuses an address that cannot be listened on, before anything is loaded.
 
     Raises:
-        InputError: for any other than 127.0.0.1, ::1 and localhost.
+        InputError: saying why not.
     """
-    with contextlib.suppress(ValueError):
-        if ipaddress.ip_address(host).is_loopback:
-            return
-    if host != "localhost":
-        raise InputError(
-            f"--host {host}: `transformers serve` has no authentication, so it is kept on this machine: --host 127.0.0.1",
-            ["for others, with an API key: lawft serve RUN --vllm prints the command of vLLM", "or a reverse proxy with authentication and TLS in front of it; docs/serving.md"],
-        )
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except (OSError, OverflowError) as error:
+            raise InputError(f"{host}, --port {port}: cannot be listened on: {error}", ["another server may be there; give another --port"]) from None
 
 
 def require_serving() -> None:
@@ -109,13 +109,14 @@ def serving_environment() -> Mapping[str, str]:
     return {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", **os.environ}
 
 
-def serve_run(path: Path, *, port: int, name: str | None) -> int:
+def serve_run(path: Path, *, port: int, name: str | None, say: Callable[[str], None]) -> int:
     """Serves a finished run until Ctrl-C or SIGTERM; its process has ended when this returns.
 
     Args:
         path: the run.
         port: on 127.0.0.1.
         name: under which clients ask for it; the run's by default.
+        say: is given the address in a sentence, when questions are answered there.
 
     Returns:
         The exit code of the server, 0 when it was told to end.
@@ -124,6 +125,7 @@ def serve_run(path: Path, *, port: int, name: str | None) -> int:
         InputError: for what cannot be served.
     """
     require_serving()
+    require_port("127.0.0.1", port)
     run = read_run(path)
     name = name or path.resolve().name
     if not re.fullmatch(r"\w[\w.-]{0,63}", name):
@@ -135,10 +137,13 @@ def serve_run(path: Path, *, port: int, name: str | None) -> int:
         before = {number: signal.signal(number, lambda *caught: heard.append(caught[0])) for number in (signal.SIGINT, signal.SIGTERM)}
         command = bound(serving_command(run.recipe, name, port), signal.SIGKILL)
         child = subprocess.Popen(command, cwd=temporary, env=serving_environment(), start_new_session=True)
+        ready = False
         try:
             while not heard:
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     return child.wait(timeout=0.5)
+                if not ready and (ready := _is_healthy(port)):
+                    say(f"base_url http://127.0.0.1:{port}/v1, model {name}; Ctrl-C ends it")
             return 0
         finally:
             end_server(child)
@@ -154,6 +159,16 @@ def end_server(child: subprocess.Popen) -> None:
         with contextlib.suppress(subprocess.TimeoutExpired):
             child.wait(timeout=seconds)
             return
+
+
+def _is_healthy(port: int) -> bool:
+    """Whether `transformers serve` has begun to answer."""
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # this machine, whatever proxy there is
+    try:
+        with direct.open(f"http://127.0.0.1:{port}/health", timeout=2) as answer:
+            return answer.status == 200
+    except (urllib.error.URLError, OSError):
+        return False
 
 
 def _link(model: Path, out: Path) -> None:

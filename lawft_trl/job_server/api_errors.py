@@ -3,11 +3,13 @@
 import contextlib
 import errno
 import logging
+import sqlite3
 import traceback
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 _log = logging.getLogger("lawft.jobs")
@@ -59,7 +61,10 @@ def handle_errors(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def broken(request: Request, error: Exception) -> JSONResponse:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if isinstance(error, ClientDisconnect):  # nobody hears the answer, and nothing went wrong here
+            return ApiError(400, "the client has gone", code="client_disconnected").response()
+        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        if full or (isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode == sqlite3.SQLITE_FULL):
             return ApiError(507, "the server's disk is full", code="disk_full", kind="server_error").response()
         places = ", ".join(f"{frame.filename}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)[-3:])
         _log.error("%s %s: %s at %s", request.method, request.url.path, type(error).__name__, places)

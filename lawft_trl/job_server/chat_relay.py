@@ -3,7 +3,7 @@
 import json
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -17,6 +17,7 @@ from lawft_trl.job_server.job_requests import ChatRequest
 from lawft_trl.job_server.served_models import Model, ServedModels
 
 _TIMEOUT = httpx.Timeout(600, connect=10)
+_TIMED_OUT = "the model did not go on answering in time; it was ended, and the next request starts it anew"
 _SERVER_ERROR = {"kind": "server_error", "code": "model_failed"}
 
 
@@ -38,6 +39,9 @@ async def relay(models: ServedModels, model: Model, request: ChatRequest) -> Res
         asked = client.build_request("POST", f"{url}/v1/chat/completions", json=request.forwarded(str(model.folder)))
         try:
             answer = await client.send(asked, stream=bool(request.stream))
+        except httpx.TimeoutException:
+            models.give_up(model, url)
+            raise ApiError(504, _TIMED_OUT, **_SERVER_ERROR) from None
         except httpx.HTTPError as error:
             raise ApiError(502, f"the model's server did not answer ({type(error).__name__})", **_SERVER_ERROR) from None
         stack.push_async_callback(answer.aclose)
@@ -46,7 +50,7 @@ async def relay(models: ServedModels, model: Model, request: ChatRequest) -> Res
             raise _refused(answer)
         if request.stream:
             usage = bool(request.stream_options and request.stream_options.include_usage)
-            return _Stream(_chunks(answer, model.name, usage), stack.pop_all())
+            return _Stream(_chunks(answer, model.name, usage, lambda: models.give_up(model, url)), stack.pop_all())
         return JSONResponse(_completion(answer.json(), model.name))
     finally:
         await stack.aclose()
@@ -78,7 +82,7 @@ class _Stream(StreamingResponse):
             await super().__call__(scope, receive, send)
 
 
-async def _chunks(answer: httpx.Response, model: str, usage: bool) -> AsyncIterator[str]:
+async def _chunks(answer: httpx.Response, model: str, usage: bool, give_up: Callable[[], None]) -> AsyncIterator[str]:
     """An answer's chunks as server-sent events; the tokens in one of their own, if they are asked for."""
     head = _head("chat.completion.chunk", model)
     try:
@@ -92,6 +96,10 @@ async def _chunks(answer: httpx.Response, model: str, usage: bool) -> AsyncItera
             yield _event({**head, "choices": choices, **({"usage": None} if usage else {})})
             if usage and chunk.get("usage"):
                 yield _event({**head, "choices": [], "usage": chunk["usage"]})
+    except httpx.TimeoutException:
+        give_up()
+        yield _event(ApiError(504, _TIMED_OUT, **_SERVER_ERROR).body)
+        return
     except (httpx.HTTPError, ValueError):  # the status has gone out; what is left is an event of its own
         yield _event(ApiError(502, "the model failed while it answered", **_SERVER_ERROR).body)
         return

@@ -109,7 +109,7 @@ def _keep(file: UploadFile, path: Path) -> None:
 def _shown_name(name: str | None) -> str:
     """The last part of a client's file name, to be shown and never to be opened."""
     last = re.split(r"[/\\]", name or "")[-1]
-    return re.sub(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff\ud800-\udfff]", "", last)[:255] or "upload.jsonl"
+    return re.sub(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff\ud800-\udfff]", "", last)[:255] or "upload.jsonl"
 
 
 async def _drain(body: AsyncIterator[bytes], most: int = 256 * 1024 * 1024) -> None:

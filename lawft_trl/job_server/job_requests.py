@@ -15,6 +15,11 @@ HEARD_OUT = 64 * 1024 * 1024  # of one that is too large, so that a client that 
 
 _Auto = Literal["auto"]
 _Text = Annotated[str, Field(max_length=512)]
+# Not of a chat template but of what renders it, by transformers' tokenizers and processors: a template of the client's own could loop for ever.
+_NOT_OF_A_TEMPLATE = frozenset(
+    ["self", "conversation", "conversations", "messages", "tools", "documents", "chat_template", "add_generation_prompt", "continue_final_message", "tokenize", "sanitize_control_tokens", "padding", "padding_side", "truncation", "max_length", "return_tensors", "return_dict", "return_assistant_tokens_mask", "load_audio_from_video", "tokenizer_kwargs", "processor_kwargs", "template_kwargs", "kwargs"]
+)
+_Nothing = Annotated[list[Any], Field(max_length=0)] | None
 _Form = TypeVar("_Form", bound=BaseModel)
 
 
@@ -90,16 +95,26 @@ class TextPart(_Strict):
 
 
 class ChatMessage(_Strict):
-    """A message of a conversation."""
+    """A message of a conversation. A client sends an answer back as it came, with all its empty fields, and it may be an empty one."""
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: Annotated[str, Field(min_length=1)] | Annotated[list[TextPart], Field(min_length=1)]
+    content: str | list[TextPart] | None = None
     name: None = None
-    refusal: None = None
+    refusal: Literal[""] | None = None
+    annotations: _Nothing = None
+    audio: None = None
+    tool_calls: _Nothing = None
+    function_call: None = None
+
+    @model_validator(mode="after")
+    def _something_said(self) -> "ChatMessage":
+        if self.role != "assistant" and not self.content:
+            raise ValueError("content: missing or empty; only the assistant's may be")
+        return self
 
     def plain(self) -> dict[str, str]:
         """Role and text, as chat templates take them."""
-        text = self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
+        text = self.content if isinstance(self.content, str) else "".join(part.text for part in self.content or [])
         return {"role": "system" if self.role == "developer" else self.role, "content": text}
 
 
@@ -141,6 +156,14 @@ class ChatRequest(_Strict):
     metadata: dict[str, str] | None = None
     store: Literal[False] | None = None
     service_tier: str | None = None
+
+    @field_validator("chat_template_kwargs")
+    @classmethod
+    def _of_a_template(cls, named: dict[str, Any] | None) -> dict[str, Any] | None:
+        wrong = sorted(_NOT_OF_A_TEMPLATE & set(named or {}))
+        if wrong:
+            raise ValueError(f"{', '.join(wrong)}: not an argument of a chat template")
+        return named
 
     def forwarded(self, model: str) -> dict[str, Any]:
         """What `transformers serve` is sent, under its own name for the model."""

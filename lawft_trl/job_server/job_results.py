@@ -6,7 +6,6 @@ import math
 from pathlib import Path
 from typing import Any
 
-from lawft_trl import run_dir
 from lawft_trl.training.checkpoints import fault
 
 ORGANIZATION = "lawft"
@@ -47,16 +46,17 @@ def results_csv(metrics: Path) -> tuple[bytes, int]:
 
 
 def saved_steps(run: Path, processes: int) -> dict[int, Path]:
-    """Step -> folder of the checkpoints of a run, finished or not, that are whole."""
-    folder = run if (run / "run.json").is_file() else run_dir.unfinished(run)
-    named = [path for path in folder.glob("checkpoint-*") if path.name.removeprefix("checkpoint-").isdigit()]
+    """Step -> folder of the checkpoints of a finished run that are whole."""
+    named = [path for path in run.glob("checkpoint-*") if path.name.removeprefix("checkpoint-").isdigit()]
     return {int(path.name.removeprefix("checkpoint-")): path for path in named if fault(path, processes) is None}
 
 
 def checkpoints(job: dict[str, Any], suffix: str | None, run: Path, processes: int) -> list[dict[str, Any]]:
-    """A job's checkpoints, newest first, each with the figures of its step."""
+    """A job's checkpoints, newest first, each with the figures of its step; none before it has succeeded, as none can be asked."""
+    if job["status"] != "succeeded":
+        return []
     saved = saved_steps(run, processes)
-    figures = step_figures((run if run.exists() else run_dir.unfinished(run)) / "training_metrics.csv")
+    figures = step_figures(run / "training_metrics.csv")
     return [
         {
             "id": f"ftckpt-{job['id'].removeprefix('ftjob-')}-{step}",

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import hashlib
-import logging
 import signal
 import socket
 import subprocess
@@ -23,8 +22,6 @@ from lawft_trl.recipe_views import resolved_yaml
 
 _SECONDS_TO_START = 1800  # a large model is read from disk
 _SECONDS_TO_END = 15
-
-_log = logging.getLogger("lawft.jobs")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +95,13 @@ class ServedModels:
             if not served.users:
                 served.idle.set()
 
+    def give_up(self, model: Model, url: str) -> None:
+        """Kills a model's server that does not come to an end with a request; the next one starts it anew."""
+        served = self.served.get(model.folder)
+        if served and served.url == url:
+            served.leaving = True
+            served.process.kill()
+
     async def stop(self) -> None:
         """Ends all of them."""
         await asyncio.gather(*map(self._end, list(self.served.values())))
@@ -123,7 +127,6 @@ class ServedModels:
             kind, source = "untuned", log.with_suffix(".yaml")
             write_text(source, resolved_yaml(model.source))
         command = [sys.executable, "-m", "lawft_trl.job_server.serve_model", kind, str(source), str(model.checkpoint or "-"), str(model.folder), str(port)]
-        _log.info("serving %s", model.name)
         with log.open("wb") as output:
             process = start_child(command, folder=self.folder, mark=model.mark, output=output, death=signal.SIGKILL)
         served = self.served[model.folder] = _Served(model=model, process=process, url=f"http://127.0.0.1:{port}")

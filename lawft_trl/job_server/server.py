@@ -6,7 +6,6 @@ import ipaddress
 import logging
 import os
 import shutil
-import socket
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO
@@ -14,6 +13,7 @@ from typing import IO
 import uvicorn
 
 from lawft_trl.errors import InputError
+from lawft_trl.export.serving import require_port
 from lawft_trl.folders import write_text
 from lawft_trl.job_server.api_errors import without_tracebacks
 from lawft_trl.job_server.api_key import VARIABLE, api_key
@@ -57,7 +57,7 @@ def serve_jobs(
     """
     read = read_bases(bases)
     _require_address(host, port)
-    with _alone(folder):
+    with _owner_alone_reads(), _alone(folder):
         key, where = api_key(folder)
         for name in ("files", "jobs", "runs", "served"):
             (folder / name).mkdir(exist_ok=True)
@@ -88,25 +88,30 @@ def _require_address(host: str, port: int) -> None:
             f"--host {host}: others can reach this address",
             [f"give the API key on purpose: {VARIABLE}=…, and put a reverse proxy with TLS in front of it", "or stay on this machine: --host 127.0.0.1"],
         )
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except (OSError, OverflowError) as error:
-            raise InputError(f"--host {host} --port {port}: cannot be listened on: {error}", ["another server may be there; give another --port"]) from None
+    require_port(host, port)
+
+
+@contextlib.contextmanager
+def _owner_alone_reads() -> Iterator[None]:
+    """What is written meanwhile, by children too, is readable for its owner alone: uploads, rows, runs."""
+    before = os.umask(0o077)
+    try:
+        yield
+    finally:
+        os.umask(before)
 
 
 @contextlib.contextmanager
 def _alone(folder: Path) -> Iterator[IO[bytes]]:
-    """Holds the server's folder; the lock ends with the process, however it ends."""
+    """Holds the server's folder, which nobody else may read; the lock ends with the process, however it ends."""
     if folder.exists() and not (folder / _LOCK).exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder}: something else than the folder of `lawft serve-jobs` is there; give another --folder")
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        folder.chmod(0o700)  # one that was there is anybody's to read, as a rule
         lock = (folder / _LOCK).open("a+b")
     except OSError as error:
-        raise InputError(f"{folder}: cannot be written to: {error.strerror}; give another --folder") from None
+        raise InputError(f"{folder}: cannot be written to, or not be kept from others: {error.strerror}; give another --folder") from None
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,25 +1,25 @@
-"""`python -m lawft_trl.job_server.validate_rows RECIPE PROCESSES`: what `lawft check` proves of a job's rows, as one line of JSON.
+"""`python -m lawft_trl.job_server.validate_rows RECIPE OUT`: what `lawft check` proves of a job's rows, as a JSON file.
 
 A process of its own, so that the server holds no tokenizer, and what goes wrong with one ends this alone.
 """
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
 
 from lawft_trl.errors import InputError
+from lawft_trl.folders import write_json
 from lawft_trl.quiet import quiet_libraries
 from lawft_trl.recipe import load_recipe
 
 
-def proven(path: Path, processes: int) -> dict[str, Any]:
-    """Rows, tokens and supervised tokens of a job's recipe, and how many steps it will train.
+def proven(path: Path) -> dict[str, Any]:
+    """Rows, tokens and supervised tokens of a job's recipe.
 
     Raises:
         InputError: as its training would.
     """
-    from lawft_trl.training.check import check_recipe, optimizer_steps
+    from lawft_trl.training.check import check_recipe
     from lawft_trl.training.preflight import read_roles
 
     recipe = load_recipe(path)
@@ -35,19 +35,17 @@ def proven(path: Path, processes: int) -> dict[str, Any]:
         "supervised_min": min(supervised),
         "supervised_max": max(supervised),
         "turn_end": checked.turn_end,
-        "steps": optimizer_steps(recipe, len(checked.encoded), processes),
     }
 
 
 def main() -> int:
-    """Prints it; what is wrong goes to stderr, with exit code 2."""
+    """Writes it; what is wrong goes to stderr, with exit code 2."""
     quiet_libraries()
     try:
-        found = proven(Path(sys.argv[1]), int(sys.argv[2]))
+        write_json(Path(sys.argv[2]), proven(Path(sys.argv[1])))
     except InputError as error:
         sys.stderr.write(f"{error}\n")
         return 2
-    sys.stdout.write(json.dumps(found, ensure_ascii=False) + "\n")
     return 0
 
 

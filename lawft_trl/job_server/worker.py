@@ -3,11 +3,13 @@
 Whatever a job is found in when the server starts, it goes on from there: its state is in the store and in its folders alone.
 """
 
+import errno
 import json
 import logging
 import re
 import signal
 import sqlite3
+import subprocess
 import sys
 import threading
 import time
@@ -18,7 +20,7 @@ from typing import Any
 from lawft_trl import run_dir
 from lawft_trl.errors import InputError
 from lawft_trl.folders import write_text
-from lawft_trl.job_server.children import end_children, end_leftovers, start_child
+from lawft_trl.job_server.children import end_children, end_leftovers, marked, start_child
 from lawft_trl.job_server.job_recipes import Base, count_processes, job_recipe, resolved
 from lawft_trl.job_server.job_results import results_csv, tuned_name
 from lawft_trl.job_server.places import Places
@@ -57,11 +59,7 @@ class Worker:
         self.threads = [threading.Thread(target=self._work, args=arguments, daemon=True) for arguments in (("validating_files", self._validate), ("queued", self._train))]
 
     def start(self) -> None:
-        """Ends what a killed server has left, puts its job back into the queue, and begins."""
-        if ended := end_leftovers(self.places.folder, seconds=_SECONDS_TO_SAVE):
-            _log.warning("%d processes of a server that was killed have ended", ended)
-        while job := self.store.oldest("running"):
-            self._put_back(job["id"])
+        """Begins. Nothing is trained before what a killed server has left has ended; all else is answered meanwhile."""
         for thread in self.threads:
             thread.start()
 
@@ -71,25 +69,52 @@ class Worker:
         for thread in self.threads:
             thread.join()
 
-    def _put_back(self, job: str) -> None:
+    def _recover(self, job: str) -> None:
         """What to do with a job whose training the server's death has interrupted."""
+        if (self.places.run(job) / "run.json").is_file():  # it was finished; `_train` says so
+            self._put_back(job, "The server was killed when this job was done, and has been started again")
+            return
         asked = self.store.asked(job)
         asked["interruptions"] = asked.get("interruptions", 0) + 1
         self.store.remember(job, asked)
         if asked["interruptions"] > _INTERRUPTIONS:
             self._fail(job, f"the server died {asked['interruptions']} times while this job was trained; it is not begun again", code="interrupted")
-        elif self.store.change(job, {"status": "queued"}):
-            self.store.add_event(job, "The server was killed while this job was running, and has been started again", level="warn")
+        else:
+            self._put_back(job, "The server was killed while this job was running, and has been started again")
+
+    def _put_back(self, job: str, why: str) -> None:
+        """Puts a job whose training was interrupted back into the queue, as far as it was not cancelled meanwhile."""
+        with self.store.transaction():
+            if self.store.change(job, {"status": "queued"}):
+                self.store.add_event(job, why, level="warn")
+
+    def _begin(self) -> bool:
+        """Waits for what a killed server has left, and puts its job back into the queue; whether that was done."""
+        if left := len(marked(self.places.folder, leftover=True)):
+            _log.warning("waiting up to %d seconds for %d processes of a server that was killed; its training may be saving a checkpoint", _SECONDS_TO_SAVE, left)
+            end_leftovers(self.places.folder, seconds=_SECONDS_TO_SAVE, stopping=self.stopping)
+        if self.stopping.is_set():
+            return False
+        while job := self.store.oldest("running"):
+            self._recover(job["id"])
+        return True
 
     def _work(self, status: str, step: Callable[[str], None]) -> None:
+        begun = status != "queued"
         while not self.stopping.is_set():
             try:
+                begun = begun or self._begin()
+                if not begun:
+                    continue
+                if status == "queued":  # one job is trained at a time, so nobody trains one that is found running here
+                    while job := self.store.oldest("running"):
+                        self._put_back(job["id"], "The server could not write to its disk while this job was running")
                 job = self.store.oldest(status)
                 if job is None:
                     self.stopping.wait(_TICK)
                     continue
                 self._attempt(job["id"], step)
-            except (sqlite3.Error, OSError) as error:  # a full disk: what stands in the store is gone on from
+            except (sqlite3.Error, OSError) as error:  # what stands in the store is gone on from
                 _log.error("%s: %s", status, type(error).__name__)
                 self.stopping.wait(_SECONDS_TO_RECOVER)
 
@@ -97,6 +122,8 @@ class Worker:
         try:
             step(job)
         except Exception as error:  # the next job is not to suffer from it
+            if _is_passing(error):
+                raise
             _log.error("%s: %s", job, type(error).__name__)
             self._fail(job, f"the server met an error of its own: {type(error).__name__}: {error}", code="internal_error")
 
@@ -124,9 +151,9 @@ class Worker:
             self._refuse(job, str(error))
             return
         with (folder / "validation.log").open("w+b") as log:
-            command = [sys.executable, "-m", "lawft_trl.job_server.validate_rows", str(folder / "recipe.yaml"), str(self.processes)]
+            command = [sys.executable, "-m", "lawft_trl.job_server.validate_rows", str(folder / "recipe.yaml"), str(folder / "proven.json")]
             child = start_child(command, folder=self.places.folder, mark=f"validation {job}", output=log, death=signal.SIGKILL)
-            self._wait(job, child.poll, mark=f"validation {job}")
+            self._wait(job, child, mark=f"validation {job}")
             log.seek(0)
             said = log.read().decode("utf-8", errors="replace")
         if self.stopping.is_set() or self.store.job(job)["status"] != "validating_files":
@@ -134,7 +161,7 @@ class Worker:
         if child.returncode:
             self._refuse(job, failure(said).replace(f"{folder}/", ""))
             return
-        proven = json.loads(said.strip().splitlines()[-1])
+        proven = json.loads((folder / "proven.json").read_text(encoding="utf-8"))
         self.store.remember(job, {**self.store.asked(job), **rows, "proven": proven})
         hyperparameters = resolved(recipe, record["hyperparameters"], self.processes)
         method = {"type": "supervised", "supervised": {"hyperparameters": hyperparameters}}
@@ -186,27 +213,28 @@ class Worker:
         with reader.path.open("ab") as log:
             command = [*launch_command(self.places.job(job) / "recipe.yaml", self.config_file), *how]
             child = start_child(command, folder=self.places.folder, mark=mark, output=log, death=signal.SIGTERM)
-            self._wait(job, child.poll, mark=mark, tick=lambda: self._tell(job, reader))
-        end_children(self.places.folder, mark, seconds=_SECONDS_TO_CANCEL)  # what a launcher that died has left
+            self._wait(job, child, mark=mark, tick=lambda: self._tell(job, reader))
         self._tell(job, reader)
         if (run / "run.json").is_file():
             self._succeed(job)
         elif self.stopping.is_set():
-            if self.store.change(job, {"status": "queued"}):
-                self.store.add_event(job, "The server was stopped; the job goes on when it is started again", level="warn")
+            self._put_back(job, "The server was stopped; the job goes on when it is started again")
         elif self.store.job(job)["status"] == "cancelled":
             self.store.add_event(job, "The training's processes have ended")
         else:
             said = failure(reader.text()).replace(f"{self.places.folder}/", "")
             self._fail(job, f"{said} (exit code {child.returncode})", code="training_failed")
 
-    def _wait(self, job: str, ended: Callable[[], int | None], *, mark: str, tick: Callable[[], None] = lambda: None) -> None:
-        """Until a child has ended; ends it when its job is cancelled or the server stops."""
-        while ended() is None:
-            time.sleep(_TICK)
-            tick()
-            if self.stopping.is_set() or self.store.job(job)["status"] == "cancelled":
-                end_children(self.places.folder, mark, seconds=_SECONDS_TO_SAVE if self.stopping.is_set() else _SECONDS_TO_CANCEL)
+    def _wait(self, job: str, child: subprocess.Popen, *, mark: str, tick: Callable[[], None] = lambda: None) -> None:
+        """Until a child has ended; ends it when its job is cancelled, the server stops, or an error leaves nobody to look after it."""
+        try:
+            while child.poll() is None:
+                time.sleep(_TICK)
+                tick()
+                if self.stopping.is_set() or self.store.job(job)["status"] == "cancelled":
+                    end_children(self.places.folder, mark, seconds=_SECONDS_TO_SAVE if self.stopping.is_set() else _SECONDS_TO_CANCEL)
+        finally:  # also what a launcher that died has left
+            end_children(self.places.folder, mark, seconds=_SECONDS_TO_SAVE if child.poll() is None else _SECONDS_TO_CANCEL)
 
     def _tell(self, job: str, reader: LogReader) -> None:
         """What the training has printed since, as events."""
@@ -229,6 +257,11 @@ class Worker:
             self.store.add_file(file)
             self.store.add_event(job, f"New fine-tuned model created: {name}")
             self.store.add_event(job, "The job has successfully completed")
+
+
+def _is_passing(error: Exception) -> bool:
+    """Whether it may be over when there is room on the disk again; the job is not to blame."""
+    return isinstance(error, sqlite3.OperationalError) or (isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT))
 
 
 def _told(rows: dict[str, int], proven: dict[str, Any]) -> list[str]:

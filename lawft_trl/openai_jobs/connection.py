@@ -47,11 +47,19 @@ class Server:
         """Whether it is OpenAI's own."""
         return (urlsplit(self.address).hostname or "").endswith("openai.com")
 
+    def without_key(self, value: Any) -> Any:
+        """A text, or JSON with all texts in it, without the key."""
+        if isinstance(value, dict):
+            return {self.without_key(name): self.without_key(item) for name, item in value.items()}
+        if isinstance(value, list):
+            return [self.without_key(item) for item in value]
+        if isinstance(value, str) and len(self.api_key) > len(_NO_KEY):  # nobody's secret is shorter, and every word would have it in it
+            return value.replace(self.api_key, "(the key)")
+        return value
+
     def told(self, text: str) -> str:
         """What the server said, on one line, without the key and safe to print."""
-        if len(self.api_key) > len(_NO_KEY):  # nobody's secret is shorter, and every word would have it in it
-            text = text.replace(self.api_key, "(the key)")
-        return visible(" ".join(text.split()))[:400]
+        return visible(" ".join(self.without_key(text).split()))[:400]
 
 
 def connect(base_url: str | None = None, *, timeout: float = 60.0) -> Server:

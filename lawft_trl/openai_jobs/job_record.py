@@ -16,18 +16,18 @@ if TYPE_CHECKING:
 
 
 def job_record(server: Server, job_id: str) -> dict[str, Any]:
-    """Everything a server says of a job that has ended.
+    """Everything a server says of a job that has ended, without the API key, wherever it may repeat that.
 
     Raises:
         InputError: when the job is not there or has not ended.
     """
     job = get_job(server, job_id)
     if not has_ended(job):
-        raise InputError(f"{server.address}: {job_id} has not ended, it is {job.status}", [f"lawft openai watch {job_id}"])
+        raise InputError(f"{server.address}: {job_id} has not ended, it is {server.told(str(job.status))}", [f"lawft openai watch {job_id}"])
     events = new_events(server, job_id, set())
     checkpoints = _checkpoints(server, job_id)
     metrics = [event_metrics(event) for event in events if event_metrics(event)]
-    return {
+    record = {
         "job": job.id,
         "server": server.address,
         "state": job.status,
@@ -49,6 +49,7 @@ def job_record(server: Server, job_id: str) -> dict[str, Any]:
         "checkpoints": checkpoints,
         "result_files": [_result_file(server, name) for name in _results(job)],
     }
+    return server.without_key(record)
 
 
 def _results(job: "FineTuningJob") -> list[str]:
@@ -69,7 +70,7 @@ def _checkpoints(server: Server, job_id: str) -> list[dict[str, Any]]:
 def _result_file(server: Server, file_id: str) -> dict[str, Any]:
     """One result file with its text; where the server does not give it, the reason."""
     try:
-        with asking(server, f"read the result file {file_id}"):
+        with asking(server, f"read the result file {server.told(file_id)}"):
             name = server.client.files.retrieve(file_id).filename
             content = server.client.files.content(file_id).read()
     except InputError as error:

@@ -123,7 +123,7 @@ def upload_file(server: Server, path: Path) -> str:
             time.sleep(1.0)
             sent = expect(server.client.files.retrieve(sent.id), FileObject)
     if sent.status == "error":
-        raise InputError(f"{server.address}: {path} was uploaded as {sent.id}, and refused: {server.told(sent.status_details or 'no reason given')}")
+        raise InputError(f"{server.address}: {path} was uploaded as {server.told(sent.id)}, and refused: {server.told(sent.status_details or 'no reason given')}")
     return sent.id
 
 
@@ -257,9 +257,9 @@ def shutdown_warnings(server: Server, models: Sequence[str], today: datetime.dat
     for model in models:
         date = listed.get(model)
         if model not in listed:
-            warnings.append(f"{model} is not among the {len(listed)} models that {server.address} lists; it may refuse it")
+            warnings.append(f"{server.told(model)} is not among the {len(listed)} models that {server.address} lists; it may refuse it")
         elif date:
-            warnings.append(f"{model} {_shutdown_text(server.told(str(date)), today)}")
+            warnings.append(f"{server.told(model)} {_shutdown_text(server.told(str(date)), today)}")
     return warnings
 
 
@@ -279,13 +279,13 @@ def _state_text(server: Server, job: "FineTuningJob") -> str:
 
 
 def _event_update(server: Server, event: "FineTuningJobEvent") -> Update:
-    metrics = event_metrics(event)
+    metrics = {server.told(name): value for name, value in event_metrics(event).items()}
     text = server.told(str(event.message))
     named = _STEP.search(text)
     step, total = (int(named[1]), int(named[2])) if named else (None, None)
     step, total = _whole(metrics.get("step")) or step, _whole(metrics.get("total_steps")) or total
     kind = "metrics" if event.type == "metrics" or (event.type is None and metrics) else "message"
-    return Update(kind=kind, text=text, level=str(event.level), step=step, total=total, metrics={name: value for name, value in metrics.items() if name not in ("step", "total_steps")})
+    return Update(kind=kind, text=text, level=server.told(str(event.level)), step=step, total=total, metrics={name: value for name, value in metrics.items() if name not in ("step", "total_steps")})
 
 
 def _whole(value: float | None) -> int | None:
