@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Lint and the tests; about fourteen minutes on two cores after the installation. Arguments go to pytest: `-m slow` runs those that take
+# Lint and the tests; about eleven minutes on two cores after the installation. Arguments go to pytest: `-m slow` runs those that take
 # minutes each.
 # Real data is tested where LAWFT_LAWQA_DIR, LAWFT_QWEN2_TOKENIZER and LAWFT_LLM_ANSWERS name it; those tests are skipped elsewhere.
 set -euo pipefail
