@@ -17,6 +17,7 @@ MODULES = {
 FLOORS = ["ground", "recipe", "statutes", "data", "doctor", "openai_jobs", "derive", "reasons", "run_dir", "evaluation", "export", "training", "assistant", "job_server", "sft", "commands", "cli"]
 PARTS = {
     "lawft_trl": "ground",
+    "lawft_trl.console": "ground",
     "lawft_trl.errors": "ground",
     "lawft_trl.folders": "ground",
     "lawft_trl.prices": "ground",

@@ -5,7 +5,7 @@ import dataclasses
 import shlex
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from lawft_trl.assistant.desk import EXPORTS, SIDES, Desk, Order, Side, carry_out, exported
@@ -16,6 +16,7 @@ from lawft_trl.assistant.first_use import PURPOSES, accept, accepted
 from lawft_trl.assistant.notices import FIRST_USE, FIRST_USE_ACCEPT
 from lawft_trl.assistant.raw_text import DocumentProblem
 from lawft_trl.assistant.report import Report
+from lawft_trl.console import input_lines, write
 from lawft_trl.errors import InputError
 from lawft_trl.folders import write_bytes
 
@@ -70,7 +71,7 @@ def once(desk: Desk, order: Order, side: Side, out: Path | None) -> int:
         try:
             write_bytes(out, exported(report, out.suffix.lower()))
         except OSError as error:
-            _write(to_markdown(report) + "\n")
+            write(to_markdown(report) + "\n")
             note(f"{out} に書き出せませんでした（{error.strerror}）。結果は標準出力に示しました。")
             return 1
         for warning in report.warnings:
@@ -123,7 +124,7 @@ def talk(desk: Desk) -> int:
     interactive = sys.stdin.isatty() and sys.stdout.isatty()
     session, obeyed, failed = _Session(desk), 0, 0
     note(_opening(desk))
-    for line in _lines(interactive):
+    for line in input_lines("法務> ", interactive=interactive):
         text = line.strip()
         if text.startswith("／"):
             text = f"/{text[1:]}"
@@ -209,7 +210,7 @@ class _Session:
         self.reports = {}
         for side in self.sides:
             if len(self.sides) > 1:
-                _write(f"\n━━ {SIDES[side]}のモデル ━━\n\n")
+                write(f"\n━━ {SIDES[side]}のモデル ━━\n\n")
             self.reports[side] = _answer(self.desk, order, side)
 
 
@@ -222,9 +223,9 @@ def _answer(desk: Desk, order: Order, side: Side, *, quiet: bool = False) -> Rep
         return report
     if shown.written and shown.finish(report.body):
         report_below = dataclasses.replace(report, body="")
-        _write("\n\n" + to_markdown(report_below, leaves=False).partition("\n")[2].lstrip() + "\n")
+        write("\n\n" + to_markdown(report_below, leaves=False).partition("\n")[2].lstrip() + "\n")
     else:
-        _write(to_markdown(report, leaves=False) + "\n")
+        write(to_markdown(report, leaves=False) + "\n")
     return report
 
 
@@ -242,13 +243,13 @@ class _Growing:
     def finish(self, text: str) -> bool:
         """Writes the rest. Says whether what was written is the text: what came later may have changed how its beginning is read."""
         if not text.startswith(self.written):
-            _write("\n\n（表示した回答は整形の途中のものでした。整形後の回答を示します。）\n\n")
+            write("\n\n（表示した回答は整形の途中のものでした。整形後の回答を示します。）\n\n")
             return False
         self._put(text)
         return True
 
     def _put(self, text: str) -> None:
-        _write(text[len(self.written) :])
+        write(text[len(self.written) :])
         self.written = text
 
 
@@ -267,26 +268,8 @@ def _opening(desk: Desk) -> str:
     return "\n".join([*lines, "使い方は /ヘルプ、終わりは /終了"])
 
 
-def _lines(interactive: bool) -> Iterator[str]:
-    """The lines of standard input; on a terminal with a prompt, a history and editing, until Ctrl-D or Ctrl-C."""
-    if not interactive:
-        sys.stdin.reconfigure(errors="replace")
-        yield from sys.stdin
-        return
-    with contextlib.suppress(ImportError):
-        import readline  # noqa: F401  gives `input` its editing; Windows has none
-    with contextlib.suppress(EOFError, KeyboardInterrupt):
-        while True:
-            yield input("法務> ")
-
-
 def note(text: str) -> None:
     """A line that is not part of a result."""
     sys.stdout.flush()
     sys.stderr.write(f"{text}\n")
     sys.stderr.flush()
-
-
-def _write(text: str) -> None:
-    sys.stdout.write(text)
-    sys.stdout.flush()

@@ -2,10 +2,11 @@
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from lawft_trl.console import input_lines, write
 from lawft_trl.data.chat import encode, load_tokenizer, prompt_text
 from lawft_trl.errors import InputError
 from lawft_trl.evaluation.generation import end_tokens, plain_defaults
@@ -218,30 +219,17 @@ def converse(session: ChatSession) -> None:
         f"{session.run.path}: tuned from {session.run.recipe.model.name_or_path}, for trying out. What it says may be wrong and is no legal advice. "
         "/help lists the commands."
     )
-    for line in _lines(interactive):
+    for line in input_lines("> ", interactive=interactive):
         text = line.strip()
         if text == "/quit":
             return
         try:
             if text.startswith("/"):
                 _obey(session, text, interactive)
-            elif text and session.answer(text, _write, note) == "stopped" and not interactive:
+            elif text and session.answer(text, write, note) == "stopped" and not interactive:
                 raise KeyboardInterrupt
         except InputError as error:
             note(str(error))
-
-
-def _lines(interactive: bool) -> Iterator[str]:
-    """The lines of standard input; on a terminal with a prompt, a history and editing, until Ctrl-D or Ctrl-C."""
-    if not interactive:
-        sys.stdin.reconfigure(errors="replace")
-        yield from sys.stdin
-        return
-    with contextlib.suppress(ImportError):
-        import readline  # noqa: F401  gives `input` its editing; Windows has none
-    with contextlib.suppress(EOFError, KeyboardInterrupt):
-        while True:
-            yield input("> ")
 
 
 def _obey(session: ChatSession, text: str, interactive: bool) -> None:
@@ -263,7 +251,7 @@ def _obey(session: ChatSession, text: str, interactive: bool) -> None:
 def _show_both(base: str, tuned: str, interactive: bool) -> None:
     """Side by side on a terminal, else one behind the other."""
     if not interactive:
-        _write(f"base: {base}\ntuned: {tuned}\n")
+        write(f"base: {base}\ntuned: {tuned}\n")
         return
     from rich.console import Console
     from rich.table import Table
@@ -274,11 +262,6 @@ def _show_both(base: str, tuned: str, interactive: bool) -> None:
         column.ratio = 1
     table.add_row(Text(base), Text(tuned))  # as it is: a model may write what rich takes for markup
     Console().print(table)
-
-
-def _write(text: str) -> None:
-    sys.stdout.write(text)
-    sys.stdout.flush()
 
 
 def note(text: str) -> None:
