@@ -21,13 +21,14 @@ from lawft_trl.assistant.exports import to_docx, to_markdown
 from lawft_trl.assistant.failures import AuthFailed, ServerFailed
 from lawft_trl.assistant.models import ModelEntry
 from lawft_trl.assistant.privacy import ConsentNeeded, DiscreetClient
-from lawft_trl.assistant.report import DOCUMENT, MODEL, RULE, UNVERIFIED, VERIFIED
+from lawft_trl.assistant.report import DOCUMENT, MODEL, RULE
 from lawft_trl.assistant.tasks import asking
 from lawft_trl.assistant.tasks.contract_review import review_contract
 from lawft_trl.assistant.tasks.drafting import draft
 from lawft_trl.assistant.tasks.question_answer import answer_question
 from lawft_trl.assistant.tasks.risk_analysis import analyse_risks
 from lawft_trl.assistant.tasks.rule_checks import differences, missing_clauses
+from lawft_trl.data.legal_citations import UNVERIFIED, VERIFIED
 from lawft_trl.statutes.headed_text import read_headed
 from lawft_trl.statutes.passages import sort_key, write_corpus
 from lawft_trl.statutes.search import build_index, open_index

@@ -27,7 +27,8 @@ from lawft_trl.assistant.models import entry_from_url
 from lawft_trl.assistant.page_server import _sweep, page_access
 from lawft_trl.assistant.page_session import NotNow, Session
 from lawft_trl.assistant.page_text import citations_panel
-from lawft_trl.assistant.report import UNVERIFIED, Citation, Report
+from lawft_trl.assistant.report import Citation, Report
+from lawft_trl.data.legal_citations import UNVERIFIED
 from lawft_trl.errors import InputError
 
 SECRET = "極秘案件コードネーム白鷺"  # stands in every document here, and in no log

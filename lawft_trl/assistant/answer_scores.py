@@ -14,6 +14,7 @@ from typing import Any
 
 from lawft_trl.assistant.citations import verify_citations
 from lawft_trl.assistant.notices import without_predictions
+from lawft_trl.data.legal_citations import UNVERIFIED, VERIFIED
 from lawft_trl.data.legal_pairs import CitedArticle, LegalPair
 from lawft_trl.data.rubric import phrases_in, shows
 from lawft_trl.evaluation.answer_overlap import bigram_f1, bigram_recall
@@ -30,7 +31,7 @@ METRICS = {
     "relevance": "relevance: shared content with question and gold (rough)",
     "answered": "answered: not empty, not cut",
 }
-VERIFIED, INVENTED, UNVERIFIED = "検証済", "存在しない条", "未検証"
+INVENTED = "存在しない条"  # where the corpus holds the whole law
 
 _SENTENCE = re.compile(r"[^。！？\n]+[。！？]")
 _POLITE = re.compile(r"(?:です|ます|ません|でした|ました|ましょう|でしょう|ください|下さい|ございます)(?:か|ね|よ|が|ので)?[」』）)]*[。！？]$")

@@ -4,7 +4,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lawft_trl.assistant.answer_scores import INVENTED, METRICS, UNVERIFIED, VERIFIED
+from lawft_trl.assistant.answer_scores import INVENTED, METRICS
+from lawft_trl.data.legal_citations import UNVERIFIED, VERIFIED
 
 Scored = Mapping[str, Any]  # a line of predictions.jsonl
 HEADLINE = next(iter(METRICS))

@@ -5,7 +5,8 @@ import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from lawft_trl.assistant.report import UNVERIFIED, VERIFIED, Citation
+from lawft_trl.assistant.report import Citation
+from lawft_trl.data.legal_citations import UNVERIFIED, VERIFIED
 from lawft_trl.statutes.citations import ARTICLE, SHORT_TITLES, find_citations, title_key
 from lawft_trl.statutes.passages import Passage, article_key, article_name, show_article
 from lawft_trl.statutes.search import Index

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from lawft_trl import __version__
-from lawft_trl.assistant.answer_scores import INVENTED, UNVERIFIED
+from lawft_trl.assistant.answer_scores import INVENTED
 from lawft_trl.assistant.assessed_pairs import read_assessed
 from lawft_trl.assistant.assessment import Assessment, read_assessment
 from lawft_trl.assistant.assessment_figures import HEADLINE
 from lawft_trl.assistant.derived_rows import derive_rows
 from lawft_trl.assistant.mending import rows_to_mend
+from lawft_trl.data.legal_citations import UNVERIFIED
 from lawft_trl.data.legal_pairs import LegalPair
 from lawft_trl.data.quality import find_overlaps
 from lawft_trl.data.rows import Row

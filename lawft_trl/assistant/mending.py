@@ -7,12 +7,12 @@ from statistics import median
 
 from lawft_trl.assistant.answer_scores import (
     INVENTED,
-    UNVERIFIED,
     KnownArticles,
     corpus_articles,
     count_citations,
     register_of,
 )
+from lawft_trl.data.legal_citations import UNVERIFIED
 from lawft_trl.data.legal_pairs import LegalPair
 from lawft_trl.data.near_duplicates import ngrams, plain, text_index
 from lawft_trl.data.rows import Row

@@ -8,7 +8,8 @@ from lawft_trl.assistant import notices
 from lawft_trl.assistant.desk import SIDES, Desk, Side
 from lawft_trl.assistant.documents import Document
 from lawft_trl.assistant.exports import to_markdown
-from lawft_trl.assistant.report import VERIFIED, Citation, Report
+from lawft_trl.assistant.report import Citation, Report
+from lawft_trl.data.legal_citations import VERIFIED
 
 TITLE = "法務アシスタント"
 FONTS = ["Hiragino Sans", "Yu Gothic UI", "Meiryo", "Noto Sans CJK JP", "Noto Sans JP", "IPAGothic", "sans-serif"]  # of the system; none is fetched

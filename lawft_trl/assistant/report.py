@@ -5,7 +5,6 @@ from typing import Literal
 
 Task = Literal["contract_review", "question_answer", "risk_analysis", "drafting"]
 PRIORITIES = ("高", "中", "低")
-VERIFIED, UNVERIFIED = "検証済", "未検証"
 MODEL, RULE, DOCUMENT = "モデル", "規則", "文書"
 
 
